@@ -1,0 +1,95 @@
+"""`Images`: a labelled set of equally large pictures in memory, and the suite that groups such sets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+Group = Literal["near", "far", "shifted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Pictures in memory, as a map-style dataset that also hands out whole batches.
+
+    Args:
+        name: what tables call it.
+        images: `(n, 3, h, w)`, 8 bits a channel.
+        labels: `(n,)` class indices, -1 for out-of-distribution.
+        clusters: `(n,)`, which pictures share a source (one photograph, say) and are therefore resampled
+            together; `None` where each stands for itself.
+        parts: named runs of rows that are also reported alone, such as the families of a noise test.
+
+    >>> import torch
+    >>> two = Images("two", torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, -1]))
+    >>> len(two), two[1][1]
+    (2, -1)
+    """
+
+    name: str
+    images: UInt8[Tensor, "n 3 h w"]
+    labels: Int64[Tensor, " n"]
+    clusters: Int64[Tensor, " n"] | None = None
+    parts: Mapping[str, slice] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index], int(self.labels[index])
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The pictures and labels at `indices`, without a Python loop over them."""
+        return self.images[indices], self.labels[indices]
+
+    def fingerprint(self) -> str:
+        """A hash of every pixel and label."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.images, self.labels):
+            digest.update(str(tuple(part.shape)).encode())
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class OODSet:
+    """One set a classifier was not trained for: its name, its group, and how to get it.
+
+    `group` is `near`, `far`, or `shifted` (covariate-shifted ID: other looks, same classes).
+    """
+
+    name: str
+    group: Group
+    load: Callable[[], Images]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An in-distribution data set with its splits, and the sets to tell it from.
+
+    Args:
+        name: with its version, so that a changed suite has another name.
+        classes: the ID class names, in label order.
+        taxonomy: group name to the labels in it; every label is in exactly one group.
+        splits: `train`, `calibration`, `test` to a loader.
+        ood: the sets to tell ID from.
+        augmentations: what may be done to a training picture without changing its label.
+        note: one sentence every report prints beside its table.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    taxonomy: Mapping[str, tuple[int, ...]]
+    splits: Mapping[str, Callable[[], Images]]
+    ood: tuple[OODSet, ...]
+    augmentations: tuple[str, ...]
+    note: str
+
+    def split(self, name: str) -> Images:
+        """The pictures of `train`, `calibration` or `test`."""
+        return self.splits[name]()

@@ -1,0 +1,74 @@
+"""Every detector and shaper, and the two ways to put them together.
+
+`CATALOGUE` and `SHAPERS` are the whole registry: a class listed here is on the command line, in the benchmark and under the
+conformance tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from farfield.detectors import compose, files
+from farfield.detectors.base import Chain, Detector, Exported, Fitter, Shaper
+from farfield.detectors.compose import chain, options_of
+from farfield.detectors.knn import KNN
+from farfield.detectors.logits import MSP, Energy, MaxLogit
+from farfield.detectors.mahalanobis import Mahalanobis
+from farfield.detectors.react import React
+
+CATALOGUE: dict[str, type[Detector]] = {
+    "msp": MSP,
+    "maxlogit": MaxLogit,
+    "energy": Energy,
+    "mahalanobis": Mahalanobis,
+    "knn": KNN,
+}
+SHAPERS: dict[str, type[Shaper]] = {"react": React}
+DEFAULTS = ("msp", "maxlogit", "energy", "react+energy", "mahalanobis", "knn")
+
+
+def parse(text: str) -> Fitter:
+    """The fitter a text names, such as `knn:k=10` or `react:q=90+energy`.
+
+    >>> parse("knn:k=10").keywords
+    {'k': 10}
+    """
+    return compose.parse(text, CATALOGUE, SHAPERS)
+
+
+def load(path: str | Path, classes: Sequence[type[nn.Module]] = ()) -> Detector:
+    """The detector saved at `path`.
+
+    Args:
+        path: a file written by `detector.save`.
+        classes: your own detector classes that the file may name, beside Farfield's.
+
+    Raises:
+        InputError: when the file is missing, is not a detector's, or names a class that is not known.
+    """
+    return files.load(path, [*CATALOGUE.values(), *SHAPERS.values(), Chain, *classes])
+
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULTS",
+    "KNN",
+    "MSP",
+    "SHAPERS",
+    "Chain",
+    "Detector",
+    "Energy",
+    "Exported",
+    "Fitter",
+    "Mahalanobis",
+    "MaxLogit",
+    "React",
+    "Shaper",
+    "chain",
+    "load",
+    "options_of",
+    "parse",
+]

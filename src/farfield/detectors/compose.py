@@ -1,0 +1,118 @@
+"""Putting fitters together, from Python and from text: `chain(React.fit, Energy.fit)` and `react:q=90+energy`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, get_type_hints
+
+from farfield.detectors.base import Chain, Detector, Fitter, Shaped, Shaper
+from farfield.errors import InputError
+from farfield.outputs import Data
+
+
+def options_of(fitter: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The options of a fitter: its signature's keyword-only parameters.
+
+    >>> from farfield.detectors import KNN
+    >>> {name: option.default for name, option in options_of(KNN.fit).items()}
+    {'k': 50, 'bank': None, 'seed': 0}
+    """
+    return {p.name: p for p in inspect.signature(fitter).parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def name_of(fitter: Callable[..., Any]) -> str:
+    """What to call a fitter in a message: the class whose `fit` it is."""
+    inner = fitter.func if isinstance(fitter, partial) else fitter
+    owner = getattr(inner, "__self__", None)
+    return owner.__name__ if isinstance(owner, type) else getattr(inner, "__name__", repr(inner))
+
+
+def chain(shaper: Callable[..., Shaper], scorer: Fitter) -> Fitter:
+    """A fitter that fits the shaper, then the scorer on what the shaper lets through.
+
+    Options go to whichever of the two has them: `chain(React.fit, Energy.fit)(train, q=90)`. The scorer may be a chain.
+
+    Raises:
+        InputError: when both have an option of one name (give it by `functools.partial`), or neither has one that is given.
+
+    >>> from farfield.detectors import Energy, React
+    >>> list(options_of(chain(React.fit, Energy.fit)))
+    ['q', 'temperature']
+    """
+    first, second = options_of(shaper), options_of(scorer)
+    free = {name: option for name, option in first.items() if not (isinstance(shaper, partial) and name in shaper.keywords)}
+    for name in second:
+        if name in free:
+            raise InputError(f"{name_of(shaper)} and {name_of(scorer)} both have an option {name!r}; fix one with functools.partial.")
+
+    def fit(train: Data, **options: Any) -> Detector:
+        check_options(options, {**free, **second}, f"{name_of(shaper)}+{name_of(scorer)}")
+        shape = shaper(train, **{name: value for name, value in options.items() if name in free})
+        return Chain(shaper=shape, scorer=scorer(Shaped(train, shape), **{name: value for name, value in options.items() if name in second}))
+
+    train = inspect.Parameter("train", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    fit.__signature__ = inspect.Signature([train, *free.values(), *second.values()])  # type: ignore[attr-defined]
+    return fit
+
+
+def check_options(options: Mapping[str, Any], allowed: Mapping[str, Any], method: str) -> None:
+    """Raises `InputError` for an option that does not exist, naming the nearest that does."""
+    for name in options:
+        if name not in allowed:
+            raise InputError(f"{method} has no option {name!r}{_nearest(name, allowed)} It has: {', '.join(allowed) or 'none'}.")
+
+
+def _nearest(name: str, names: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def parse(text: str, catalogue: Mapping[str, type[Detector]], shapers: Mapping[str, type[Shaper]]) -> Fitter:
+    """The fitter a text names: `knn:k=10`, or shapers and a scorer joined by `+`, as `react:q=90+energy`.
+
+    Raises:
+        InputError: for an unknown name, option or value, with the nearest that exists.
+    """
+    *before, last = text.split("+")
+    fitter = _one(last, catalogue, "detector", shapers)
+    for part in reversed(before):
+        fitter = chain(_one(part, shapers, "shaper", catalogue), fitter)
+    return fitter
+
+
+def _one(text: str, known: Mapping[str, type[Any]], kind: str, other: Mapping[str, type[Any]]) -> Callable[..., Any]:
+    """The fitter of one part of a text, its options bound."""
+    name, _, rest = text.strip().partition(":")
+    if name not in known:
+        if name in other:
+            rule = "comes last, after any shapers" if kind == "shaper" else "changes features for a detector, as in `react+energy`"
+            raise InputError(f"{name!r} in {text!r} {rule}.")
+        raise InputError(f"There is no {kind} {name!r}{_nearest(name, known)} There are: {', '.join(known)}.")
+    fit = known[name].fit
+    pairs = [pair.partition("=") for pair in rest.split(",")] if rest else []
+    given = {option.strip(): value.strip() for option, _, value in pairs}
+    check_options(given, options_of(fit), name)
+    hints = get_type_hints(fit)
+    values = {option: _value(name, option, value, hints[option]) for option, value in given.items()}
+    return partial(fit, **values) if values else fit
+
+
+def _value(method: str, option: str, text: str, kind: Any) -> Any:
+    """A text as the type an option is annotated with."""
+    kinds = getattr(kind, "__args__", (kind,))
+    if str in kinds:
+        return text
+    try:
+        value = ast.literal_eval(text.title() if text.lower() in ("true", "false", "none") else text)
+    except (ValueError, SyntaxError):
+        value = text
+    if type(value) is int and float in kinds and int not in kinds:
+        return float(value)
+    if type(value) in kinds:
+        return value
+    wanted = " or ".join("none" if k is type(None) else k.__name__ for k in kinds)
+    raise InputError(f"{method}'s option {option} takes {wanted}; got {text!r}.")

@@ -1,0 +1,128 @@
+"""Distance to the k-th nearest training sample."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.detectors.base import Detector, fingerprint_of, require
+from farfield.errors import InputError
+from farfield.outputs import Data, Outputs, count, validated
+from farfield.stats import Sample, double, split
+
+_BLOCK = 16_384  # bank rows multiplied at once
+_SPARE = 8  # candidates beyond k: the product that proposes them rounds, the distances that rank them do not
+
+
+def normalized(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Each row over its length, in float64; zero rows stay zero."""
+    return torch.nn.functional.normalize(double(features), dim=1, eps=1e-300)
+
+
+class KNN(Detector):
+    """Negative distance to the k-th nearest training sample, both of unit length.
+
+    `S = -|| z - z_(k) ||`, `z = f / ||f||`, `z_(k)` the k-th nearest of the bank.
+
+    Unit vectors are kept about a common centre, which changes no distance but keeps the digits of vectors that point nearly the same way. A
+    product proposes `k + 8` neighbours, and the differences `z - z_i` rank them.
+
+    >>> import torch, farfield as ff
+    >>> bank = ff.Outputs(features=torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    >>> KNN.fit(bank, k=2)(ff.Outputs(features=torch.tensor([[3.0, 0.0]])))
+    tensor([-1.4142])
+
+    Source: Sun, Ming, Zhu and Li, "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022, equation 2.
+    """
+
+    needs = ("features",)
+    fit_needs = ("features",)
+    passes = 1
+    paper = "Sun et al., ICML 2022"
+    bank: Tensor
+    half_norms: Tensor
+    centre: Tensor
+    centre_rest: Tensor
+
+    @classmethod
+    def fit(cls, train: Data, *, k: int = 50, bank: int | None = None, seed: int = 0) -> KNN:
+        """Keeps the training features, or a balanced sample of them.
+
+        Args:
+            train: outputs with features `(n, d)`, and labels where `bank` is to be balanced.
+            k: which neighbour, from 1; the paper takes 1,000 for ImageNet and 50 for CIFAR-10.
+            bank: rows to keep of each class (of all, without labels): those with the lowest hash of `(seed, id)`; all by default.
+            seed: of that choice.
+
+        Raises:
+            InputError: for a bad option or bad data, or `k` beyond the bank.
+        """
+        require(k >= 1, "KNN", "k", k, "k >= 1")
+        require(bank is None or bank >= 1, "KNN", "bank", bank, "bank >= 1, or none for all")
+        require(seed >= 0, "KNN", "seed", seed, "seed >= 0")
+        centre = normalized(_features(next(validated(train, cls.fit_needs, "KNN")))).mean(0)
+        rows = _all(train, centre) if bank is None else _sampled(train, centre, bank, seed)
+        if k > len(rows):
+            raise InputError(f"KNN needs k <= {len(rows)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
+        coarse, rest = split(centre)
+        detector = cls(bank=rows, half_norms=rows.square().sum(1) / 2, centre=coarse, centre_rest=rest, k=k)
+        detector.fingerprint = fingerprint_of(train)
+        return detector
+
+    def rows(self) -> int:
+        """As many as keep the differences to the candidates within 128 MB."""
+        return max(1, min(2048, 2**25 // (self._candidates() * self.bank.shape[1])))
+
+    def _candidates(self) -> int:
+        return min(int(self.settings["k"] or 0) + _SPARE, len(self.bank))
+
+    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `features`: between -2 and 0."""
+        centre = double(self.centre) + double(self.centre_rest)
+        z = (normalized(features) - centre).to(self.bank)
+        distances = (z[:, None] - self.bank[self._nearest(z, self._candidates())]).square().sum(2)
+        # S = -|| z - z_(k) ||
+        k = int(self.settings["k"] or 0)
+        return -distances.topk(k, 1, largest=False).values[:, k - 1].sqrt()
+
+    def _nearest(self, z: Tensor, number: int) -> Tensor:
+        """Indices of the rows of the bank that a product says are nearest, block by block."""
+        best, index = z[:, :0], z[:, :0].long()
+        for start in range(0, len(self.bank), _BLOCK):
+            block = self.bank[start : start + _BLOCK]
+            # argmin_i |z - z_i|^2 = argmax_i z.z_i - |z_i|^2 / 2
+            near = torch.addmm(self.half_norms[start : start + _BLOCK], z, block.T, beta=-1)
+            top, here = near.topk(min(number, len(block)), 1, sorted=False)
+            best, index = torch.cat([best, top], 1), torch.cat([index, here + start], 1)
+            if start:
+                best, choice = best.topk(min(number, best.shape[1]), 1, sorted=False)
+                index = index.gather(1, choice)
+        return index
+
+
+def _all(train: Data, centre: Tensor) -> Tensor:
+    """Every training feature, normalised and centred, written once into its place."""
+    rows = torch.empty(count(train), len(centre), device=centre.device)
+    start = 0
+    for chunk in validated(train, KNN.fit_needs, "KNN"):
+        rows[start : start + len(chunk)] = normalized(_features(chunk)) - centre
+        start += len(chunk)
+    return rows
+
+
+def _sampled(train: Data, centre: Tensor, limit: int, seed: int) -> Tensor:
+    """At most `limit` rows of each class."""
+    sample, start = Sample(limit, seed), 0
+    for chunk in validated(train, KNN.fit_needs, "KNN"):
+        rows = (normalized(_features(chunk)) - centre).float()
+        labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device) if chunk.labels is None else chunk.labels
+        ids = torch.arange(start, start + len(rows), device=rows.device) if chunk.ids is None else chunk.ids
+        sample.update(rows, labels, ids)
+        start += len(rows)
+    return sample.rows
+
+
+def _features(chunk: Outputs) -> Tensor:
+    assert chunk.features is not None
+    return chunk.features

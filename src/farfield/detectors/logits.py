@@ -1,0 +1,131 @@
+"""Scores of the logits alone: MSP, MaxLogit, Energy. Nothing is fitted."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.detectors.base import Detector, fingerprint_of, require
+from farfield.outputs import Data, validated
+
+
+def _look(train: Data, method: str) -> str | None:
+    """Checks the first chunk, which is all a method that fits nothing reads."""
+    next(validated(train, ("logits",), method))
+    return fingerprint_of(train)
+
+
+class MSP(Detector):
+    """Maximum softmax probability: the probability of the predicted class, on a scale that does not saturate.
+
+    `S = -log(1 - max_c p_c) = softplus(v_y - LSE_{c != y} v_c)`, with `p = softmax(v)` and `y` the predicted class.
+
+    *Differs from the paper* by that increasing map alone, so every ranking is that of `max_c p_c`; in float32 the
+    probability itself rounds to 1 for confident samples, and they tie.
+
+    >>> import torch, farfield as ff
+    >>> two = ff.Outputs(logits=torch.tensor([[0.0, 0.0], [90.0, 0.0]]))
+    >>> MSP.fit(two)(two)
+    tensor([ 0.6931, 90.0000])
+
+    Source: Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks", ICLR 2017.
+    """
+
+    needs = ("logits",)
+    fit_needs = ("logits",)
+    passes = 0
+    paper = "Hendrycks and Gimpel, ICLR 2017"
+
+    @classmethod
+    def fit(cls, train: Data) -> MSP:
+        """Nothing to fit.
+
+        Args:
+            train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
+        """
+        fingerprint = _look(train, "MSP")
+        detector = cls()
+        detector.fingerprint = fingerprint
+        return detector
+
+    def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `logits`, in nats, at least 0."""
+        top, best = logits.max(1, keepdim=True)
+        others = (logits - top).scatter(1, best, -torch.inf)
+        # S = softplus(-LSE_{c != y} (v_c - v_y)) = softplus(v_y - LSE_{c != y} v_c)
+        return torch.nn.functional.softplus(-others.logsumexp(1))
+
+
+class MaxLogit(Detector):
+    """Maximum logit: `S = max_c v_c`.
+
+    >>> import torch, farfield as ff
+    >>> two = ff.Outputs(logits=torch.tensor([[1.0, 2.0], [5.0, 3.0]]))
+    >>> MaxLogit.fit(two)(two)
+    tensor([2., 5.])
+
+    Source: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", ICML 2022.
+    """
+
+    needs = ("logits",)
+    fit_needs = ("logits",)
+    passes = 0
+    paper = "Hendrycks et al., ICML 2022"
+
+    @classmethod
+    def fit(cls, train: Data) -> MaxLogit:
+        """Nothing to fit.
+
+        Args:
+            train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
+        """
+        fingerprint = _look(train, "MaxLogit")
+        detector = cls()
+        detector.fingerprint = fingerprint
+        return detector
+
+    def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `logits`, in their units."""
+        # S = max_c v_c
+        return logits.amax(1)
+
+
+class Energy(Detector):
+    """Negative free energy: `S = T log sum_c exp(v_c / T)`, between `max v` and `max v + T log c`.
+
+    >>> import torch, farfield as ff
+    >>> one = ff.Outputs(logits=torch.tensor([[2.0, 2.0]]))
+    >>> Energy.fit(one)(one)
+    tensor([2.6931])
+
+    Source: Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, equation 4.
+    """
+
+    needs = ("logits",)
+    fit_needs = ("logits",)
+    passes = 0
+    paper = "Liu et al., NeurIPS 2020"
+
+    @classmethod
+    def fit(cls, train: Data, *, temperature: float = 1.0) -> Energy:
+        """Nothing to fit.
+
+        Args:
+            train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
+            temperature: `T > 0`, in the units of the logits.
+
+        Raises:
+            InputError: for a temperature that is not positive and finite.
+        """
+        require(0 < temperature < float("inf"), "Energy", "temperature", temperature, "temperature > 0")
+        fingerprint = _look(train, "Energy")
+        detector = cls(temperature=float(temperature))
+        detector.fingerprint = fingerprint
+        return detector
+
+    def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `logits`, in their units."""
+        temperature = float(self.settings["temperature"] or 1)
+        # S = T log sum_c exp(v_c / T)
+        return temperature * (logits / temperature).logsumexp(1)

@@ -1,0 +1,397 @@
+"""AUROC, FPR and AUPR from scores alone, each with an interval; a higher score means more in-distribution.
+
+Everywhere `s_in` (n_in,) and `s_out` (n_out,) are the scores of the ID and the OOD images, as any array-like. Ties count exactly;
+infinities are legal, since they order; what is empty, not 1-D or has NaN raises `InputError`. `clusters` (n_out,) numbers the
+source of each OOD image: crops of one photograph are not independent, and the interval widens accordingly. `outs` are the `s_out`
+of several OOD sets that share the ID images, with one `clusters` array, or None, for each.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy.typing import ArrayLike
+from scipy.special import betaincinv, expit, logit, ndtri, stdtr, stdtrit  # type: ignore[import-untyped, unused-ignore]
+from torch import Tensor
+
+from farfield.errors import InputError
+
+Scores: TypeAlias = ArrayLike | Tensor
+Outs: TypeAlias = Sequence[Scores]
+Scored: TypeAlias = tuple[Scores, Outs]
+Ids: TypeAlias = Scores | None
+IdSets: TypeAlias = Sequence[Ids] | None
+Variant: TypeAlias = Literal["at-least", "argmin"]
+Vector = Float64[np.ndarray, "_"]
+Codes = Int64[np.ndarray, "_"]
+
+
+class Interval(NamedTuple):
+    """The two ends of a confidence interval."""
+
+    low: float
+    high: float
+
+
+class PairedTest(NamedTuple):
+    """By how much detector a is above detector b on the same images, and how often chance alone would do that."""
+
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Placements:
+    """Where each image stands in the other side: `v_in[i] = P(s_in[i] > S_out) + P(=) / 2`; the mean of either is the AUROC."""
+
+    v_in: Vector
+    v_out: Vector
+
+
+def auroc(s_in: Scores, s_out: Scores) -> float:
+    """Return the area under the ROC curve, `P(S_in > S_out) + P(S_in = S_out) / 2`, by ranks (Hanley and McNeil 1982).
+
+    >>> auroc([3, 2, 2], [1, 2])
+    0.8333333333333334
+    """
+    x, y = _pair(s_in, s_out)
+    return int(_twice_above(x, y).sum()) / (2 * x.size * y.size)
+
+
+def placements(s_in: Scores, s_out: Scores) -> Placements:
+    """Return the placements of a detector on an OOD set, which `placement_interval` and `paired_placement_test` start from.
+
+    >>> placements([3, 2], [1, 2])
+    Placements(v_in=array([1.  , 0.75]), v_out=array([1.  , 0.75]))
+    """
+    x, y = _pair(s_in, s_out)
+    return Placements(_twice_above(x, y) / (2 * y.size), _twice_above(-y, -x) / (2 * x.size))
+
+
+def fpr_at_tpr_id(s_in: Scores, s_out: Scores, tpr: float = 0.95, *, variant: Variant = "at-least") -> float:
+    """Return the OOD fraction accepted, `mean(s_out >= t)`, at the largest t in s_in with `mean(s_in >= t) >= tpr`.
+
+    The variant "argmin" repeats the code of Outlier Exposure and MOS: of the distinct scores the one whose recall is nearest to
+    `tpr`, which may keep less of ID; the lowest of equals.
+
+    >>> fpr_at_tpr_id(range(100), [4, 5, 6])
+    0.6666666666666666
+    """
+    x, y = _pair(s_in, s_out)
+    if variant not in ("at-least", "argmin"):
+        raise InputError(f'`variant` must be "at-least" or "argmin"; got {variant!r}.')
+    threshold = _threshold(np.sort(x), tpr) if variant == "at-least" else _nearest_threshold(np.sort(x), y, tpr)
+    return float(np.mean(y >= threshold))
+
+
+def fpr_at_95_tpr_id(s_in: Scores, s_out: Scores, *, variant: Variant = "at-least") -> float:
+    """Return `fpr_at_tpr_id` at 0.95, as MOS and most papers; never in one column with `fpr_at_95_tpr_ood`, a different thing."""
+    return fpr_at_tpr_id(s_in, s_out, variant=variant)
+
+
+def fpr_at_95_tpr_ood(s_in: Scores, s_out: Scores) -> float:
+    """Return the ID fraction flagged, `mean(s_in <= t)`, at the smallest t with `mean(s_out <= t) >= 0.95` (OpenOOD v1.5).
+
+    >>> fpr_at_95_tpr_ood([0, 1, 2, 3], [1, 1, 2])
+    0.75
+    """
+    x, y = _pair(s_in, s_out)
+    return fpr_at_tpr_id(-y, -x)
+
+
+def ap_id(s_in: Scores, s_out: Scores) -> float:
+    """Return the average precision, ID positive: `sum_k (R_k - R_(k-1)) P_k`, tied scores being one step k.
+
+    >>> ap_id([1, 1], [1, 1, 1, 1])
+    0.3333333333333333
+    """
+    return _average_precision(*_pair(s_in, s_out))
+
+
+def ap_ood(s_in: Scores, s_out: Scores) -> float:
+    """Return the average precision, OOD positive and the lowest score first; otherwise as `ap_id`."""
+    x, y = _pair(s_in, s_out)
+    return _average_precision(-y, -x)
+
+
+def aupr_trapezoid_id(s_in: Scores, s_out: Scores) -> float:
+    """Return the trapezoid under the precision-recall curve, ID positive. Optimistic: only to compare with OpenOOD, else `ap_id`.
+
+    Precision is not linear in recall, so a constant score with 10 % positives gets 0.55 (Davis and Goadrich 2006).
+
+    >>> aupr_trapezoid_id([0], [0] * 9)
+    0.55
+    """
+    return _trapezoid(*_pair(s_in, s_out))
+
+
+def aupr_trapezoid_ood(s_in: Scores, s_out: Scores) -> float:
+    """Return the trapezoid under the precision-recall curve, OOD positive. Optimistic, as `aupr_trapezoid_id`; see `ap_ood`."""
+    x, y = _pair(s_in, s_out)
+    return _trapezoid(-y, -x)
+
+
+def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
+    """Return the exact interval of a proportion k / n: `Beta(k, n - k + 1)` at alpha / 2, `Beta(k + 1, n - k)` at 1 - alpha / 2.
+
+    >>> proportion_interval(0, 10)  # Clopper and Pearson 1934
+    Interval(low=0.0, high=0.3084971078187607)
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise InputError(f"`successes` must lie between 0 and `n`, and `n` be at least 1; got {successes} of {n}.")
+    low = betaincinv(successes, n - successes + 1, _tail(level)) if successes > 0 else 0.0
+    return Interval(float(low), float(betaincinv(successes + 1, n - successes, 1 - _tail(level))) if successes < n else 1.0)
+
+
+def auroc_interval(s_in: Scores, s_out: Scores, *, clusters: Ids = None, level: float = 0.95) -> Interval:
+    """Return the interval of `auroc`; the formulas are at `placement_interval`.
+
+    >>> auroc_interval([1] * 20, [0] * 30)
+    Interval(low=0.8315665290169147, high=1.0)
+    """
+    return placement_interval([placements(s_in, s_out)], clusters=[clusters], level=level)
+
+
+def mean_auroc_interval(s_in: Scores, outs: Outs, *, clusters: IdSets = None, level: float = 0.95) -> Interval:
+    """Return the joint interval of the mean AUROC over sets that share the ID images; formulas at `placement_interval`."""
+    return placement_interval([placements(s_in, s_out) for s_out in _all_scores(outs)], clusters=clusters, level=level)
+
+
+def placement_interval(sets: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95) -> Interval:
+    """Return the interval of the mean AUROC over K >= 1 sets that share the ID images (DeLong et al. 1988, Obuchowski 1997).
+
+    `logit A -+ t sqrt(var) / (A (1 - A))`, `var = S(mean_k v_in) / n_in + sum_k S(v_out_k) / n_out_k / K^2`, where S is the
+    variance (of the clusters' sums, if any), and t has Satterthwaite's degrees of freedom, a term of u clusters having u - 1.
+    All placements equal (perfect separation, all scores tied): m disjoint pairs then all have the value A, the chance of which
+    is at most `(mean / A)^m` (Markov), so `low = A (alpha / 2)^(1 / m)`; likewise `high`. One image or cluster on a side: [0, 1].
+    """
+    tail, (value, error, df, pairs) = _tail(level), _estimate(sets, clusters)
+    if error == 0 or math.isinf(error):
+        return _without_spread(value, 0.0, pairs, tail)
+    half = stdtrit(df, 1 - tail) * error / (value * (1 - value))
+    return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
+
+
+def paired_auroc_test(a: Scored, b: Scored, *, clusters: IdSets = None, level: float = 0.95) -> PairedTest:
+    """Test whether detectors a and b, each `(s_in, outs)` on the same images in the same order, differ in mean AUROC.
+
+    >>> paired_auroc_test(([2, 3], [[0, 1, 4]]), ([2, 3], [[0, 1, 4]])).p_value
+    1.0
+    """
+    sets_a, sets_b = ([placements(s_in, s_out) for s_out in _all_scores(outs)] for s_in, outs in (a, b))
+    return paired_placement_test(sets_a, sets_b, clusters=clusters, level=level)
+
+
+def paired_placement_test(a: Sequence[Placements], b: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95) -> PairedTest:
+    """Test as `paired_auroc_test`: `t = (A_a - A_b) / sqrt(var)`, var as in `placement_interval` but of placements' differences.
+
+    All differences equal: its bound, for values from -1 to 1 (all 0: p = 1). Source: DeLong et al. 1988; Obuchowski 1997.
+    """
+    tail, sizes_a, sizes_b = _tail(level), *([(p.v_in.size, p.v_out.size) for p in sets] for sets in (a, b))
+    if sizes_a != sizes_b:
+        raise InputError(f"`a` and `b` must score the same images; their (ID, OOD) counts are {sizes_a} and {sizes_b}.")
+    differences = [Placements(p.v_in - q.v_in, p.v_out - q.v_out) for p, q in zip(a, b, strict=True)]
+    value, error, df, pairs = _estimate(differences, clusters)
+    if error == 0 or math.isinf(error):
+        return PairedTest(value, _without_spread(value, -1.0, pairs, tail), min(1.0, 2 * (1 + abs(value)) ** -pairs))
+    half = float(stdtrit(df, 1 - tail)) * error
+    return PairedTest(value, Interval(max(-1.0, value - half), min(1.0, value + half)), 2 * float(stdtr(df, -abs(value) / error)))
+
+
+def fpr_interval(
+    s_in: Scores, s_out: Scores, *, clusters: Ids = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000
+) -> Interval:
+    """Return the interval of `fpr_at_tpr_id`, the threshold's own uncertainty included; never of zero width.
+
+    `b ~ Binomial(n_in, 1 - tpr)` ID scores are below the true threshold, so it lies between order statistics b and b + 1; with c
+    of n OOD scores above such an end, the FPR is drawn from Clopper and Pearson's `Beta(c, n - c + 1)` (low end of the interval)
+    or `Beta(c + 1, n - c)` (high). Clusters divide c and n by their design effect (Korn and Graubard 1998). Fewer than 72 ID
+    images (at the defaults) put no bound under their 5 % quantile, so `high` is 1.
+    """
+    x, y = _pair(s_in, s_out)
+    return mean_fpr_interval(x, [y], clusters=[clusters], tpr=tpr, level=level, seed=seed, draws=draws)
+
+
+def mean_fpr_interval(
+    s_in: Scores, outs: Outs, *, clusters: IdSets = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000
+) -> Interval:
+    """Return the joint interval of the mean `fpr_at_tpr_id` over sets that share the ID images, and so one drawn threshold.
+
+    As `fpr_interval`, but the added 1 goes to the smallest set alone: a bound on a sum needs it once (Fay and Feuer 1997).
+    """
+    x, ys = _scores(s_in, "s_in"), _all_scores(outs)
+    return _fpr_interval([(x, np.arange(x.size)), *zip(ys, _codes(clusters, ys), strict=True)], tpr, level, seed, draws)
+
+
+def fpr_ood_interval(
+    s_in: Scores, s_out: Scores, *, clusters: Ids = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000
+) -> Interval:
+    """Return the interval of `fpr_at_95_tpr_ood`: `fpr_interval` with the roles exchanged; clusters blur the threshold."""
+    x, y = _pair(s_in, s_out)
+    return _fpr_interval([(-y, _codes([clusters], [y])[0]), (-x, np.arange(x.size))], tpr, level, seed, draws)
+
+
+def ap_interval(
+    s_in: Scores, s_out: Scores, positive: Literal["id", "ood"] = "id", *, level: float = 0.95, seed: int = 0, draws: int = 500
+) -> Interval:
+    """Return the interval of `ap_id` or `ap_ood` by a bootstrap within each class: `logit AP -+ z sd(draws) / (AP (1 - AP))`.
+
+    Where all draws agree (perfect separation, all scores tied) it spans what `-log(alpha / 2)` negatives, as many as a sample may
+    well have missed, would make of the AP at the top or at the bottom.
+    """
+    if positive not in ("id", "ood"):
+        raise InputError(f'`positive` must be "id" or "ood"; got {positive!r}.')
+    x, y = (np.sort(side) for side in _pair(s_in, s_out))
+    pos, neg = (x, y) if positive == "id" else (-y[::-1], -x[::-1])
+    tail, values, value = _tail(level), _bootstrap_ap(pos, neg, np.random.default_rng(seed), draws), _average_precision(pos, neg)
+    if np.ptp(values) > 1e-9:
+        half = ndtri(1 - tail) * values.std() / (value * (1 - value))
+        return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
+    rest = neg[math.ceil(-math.log(tail)) :]
+    worst = np.append(rest, np.full(neg.size - rest.size, np.inf))
+    return Interval(_average_precision(pos, worst), _average_precision(pos, rest))
+
+
+def _scores(values: Scores, name: str) -> Vector:
+    try:
+        array = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"`{name}` must be a 1-D array of numbers; got {type(values).__name__} that is not.") from None
+    if array.ndim != 1 or array.size == 0:
+        raise InputError(f"`{name}` must be 1-D and not empty, one number per image; got shape {array.shape}.")
+    if (nan := np.isnan(array)).any():
+        raise InputError(f"`{name}` has NaN in {nan.sum()} of {nan.size} scores, first at position {nan.argmax()}.")
+    return array
+
+
+def _pair(s_in: Scores, s_out: Scores) -> tuple[Vector, Vector]:
+    return _scores(s_in, "s_in"), _scores(s_out, "s_out")
+
+
+def _all_scores(outs: Outs) -> list[Vector]:
+    if len(outs) == 0:
+        raise InputError("`outs` is empty; give one array of scores per OOD set.")
+    return [_scores(out, f"outs[{k}]") for k, out in enumerate(outs)]
+
+
+def _codes(clusters: IdSets, outs: Sequence[Vector]) -> list[Codes]:
+    """Number the clusters of each set from 0, for `bincount`; where there are none, every image is its own."""
+    clusters, sizes = [None] * len(outs) if clusters is None else clusters, [y.size for y in outs]
+    ids = [np.arange(n) if c is None else _scores(c, "clusters") for c, n in zip(clusters, sizes, strict=False)]
+    if len(clusters) != len(sizes) or [c.size for c in ids] != sizes:
+        raise InputError(f"`clusters` must number the source of each OOD image; the OOD sets have {sizes} images.")
+    return [np.unique(c, return_inverse=True)[1].astype(np.int64) for c in ids]
+
+
+def _tail(level: float) -> float:
+    if not 0 < level < 1:
+        raise InputError(f"`level` must lie between 0 and 1, as 0.95; got {level}.")
+    return (1 - level) / 2
+
+
+def _twice_above(x: Vector, y: Vector) -> Codes:
+    y = np.sort(y)
+    return np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")  # 2 for each y below, 1 for each y equal
+
+
+def _at_least(ordered: Vector, thresholds: Vector) -> Codes:
+    return ordered.size - np.searchsorted(ordered, thresholds, "left")
+
+
+def _threshold(ordered: Vector, tpr: float) -> float:
+    if not 0 < tpr <= 1:
+        raise InputError(f"`tpr` must be above 0 and at most 1, as 0.95; got {tpr}.")
+    guess = math.ceil(tpr * ordered.size)  # may be off by one: 0.55 * 100 is 55.000000000000007
+    return float(ordered[-next(k for k in (guess - 1, guess, guess + 1) if k > 0 and k / ordered.size >= tpr)])
+
+
+def _nearest_threshold(ordered: Vector, s_out: Vector, tpr: float) -> float:
+    distinct = np.unique(np.concatenate([ordered, s_out[s_out >= ordered[0]]]))
+    return float(distinct[np.argmin(np.abs(_at_least(ordered, distinct) / ordered.size - tpr))])
+
+
+def _average_precision(pos: Vector, neg: Vector) -> float:
+    hits, misses = _at_least(np.sort(pos), pos), _at_least(np.sort(neg), pos)
+    return float(np.mean(hits / (hits + misses)))  # sum_k (R_k - R_(k-1)) P_k, as each positive's step in R is 1 / n
+
+
+def _bootstrap_ap(pos: Vector, neg: Vector, rng: np.random.Generator, draws: int) -> Vector:
+    """Draw the AP of resamples of the sorted scores; a resample is a weight per score, so that nothing is sorted again."""
+    firsts, values = [np.searchsorted(side, pos) for side in (pos, neg)], np.empty(draws)
+    for i in range(draws):
+        weights = [np.bincount(rng.integers(n, size=n), minlength=n + 1) for n in (pos.size, neg.size)]
+        hits, misses = (w[::-1].cumsum()[::-1][first] for w, first in zip(weights, firsts, strict=True))
+        values[i] = weights[0][:-1] @ (hits / np.maximum(hits + misses, 1)) / pos.size
+    return values
+
+
+def _trapezoid(pos: Vector, neg: Vector) -> float:
+    distinct = np.unique(np.concatenate([pos, neg]))[::-1]
+    hits, misses = _at_least(np.sort(pos), distinct), _at_least(np.sort(neg), distinct)
+    return float(np.trapezoid(np.append(1.0, hits / (hits + misses)), np.append(0.0, hits / pos.size)))
+
+
+def _variance_of_mean(values: Vector, codes: Codes) -> float:
+    shifted = np.round(values - values[0], 12)  # so that the spread of a constant is exactly 0, despite rounding
+    sums = np.bincount(codes, weights=shifted - shifted.mean())
+    return float(sums @ sums) * sums.size / (sums.size - 1) / values.size**2
+
+
+def _estimate(sets: Sequence[Placements], clusters: IdSets) -> tuple[float, float, float, int]:
+    """Return the mean placement, its standard error and degrees of freedom, and how many disjoint pairs of images there are."""
+    if len({p.v_in.size for p in sets}) != 1:
+        raise InputError(f"There must be one or more sets, on the same ID images; got {[p.v_in.size for p in sets]} of them.")
+    v_in, v_outs = np.mean([p.v_in for p in sets], axis=0), [p.v_out / len(sets) for p in sets]
+    codes = [*_codes(clusters, v_outs), np.arange(v_in.size)]
+    units = [int(c.max()) + 1 for c in codes]
+    if min(units) == 1:
+        return float(v_in.mean()), math.inf, 1.0, 0
+    parts = [_variance_of_mean(v, c) for v, c in zip([*v_outs, v_in], codes, strict=True)]
+    df = sum(parts) ** 2 / sum(p**2 / (u - 1) for p, u in zip(parts, units, strict=True)) if any(parts) else 1.0
+    return float(v_in.mean()), math.sqrt(sum(parts)), df, min(v_in.size, len(sets) * min(units[:-1]))
+
+
+def _without_spread(value: float, bottom: float, pairs: int, tail: float) -> Interval:
+    """Bound the mean of values in [bottom, 1] that were all `value` in so many independent pairs; with none, say nothing."""
+    shrink = tail ** (1 / pairs) if pairs else 0.0
+    return Interval(bottom + (value - bottom) * shrink, 1 - (1 - value) * shrink)
+
+
+def _effective_size(flags: Vector, codes: Codes, tail: float) -> float:
+    """Return how many independent images the clusters are worth for the rate of these flags."""
+    n, units = flags.size, int(codes.max()) + 1
+    if units == n:
+        return float(n)
+    rate, variance = float(flags.mean()), _variance_of_mean(flags, codes)
+    # With all flags equal the design effect is unknown: a whole cluster then counts as one image.
+    size = units if rate in (0, 1) else rate * (1 - rate) / variance if variance else n
+    return float(max(1, min(n, size) * (stdtrit(n - 1, tail) / stdtrit(units - 1, tail)) ** 2))
+
+
+def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, seed: int, draws: int) -> Interval:
+    """Return the interval of the mean over `sides[1:]` of the rates above a quantile of `sides[0]`."""
+    kept, tail, rng = np.sort(sides[0][0]), _tail(level), np.random.default_rng(seed)
+    threshold = _threshold(kept, tpr)
+    if min(codes.max() for _, codes in sides) == 0:
+        return Interval(0.0, 1.0)
+    units, *sizes = [_effective_size((values >= threshold).astype(np.float64), codes, tail) for values, codes in sides]
+    below, step = rng.binomial(round(units), 1 - tpr, draws), kept.size / round(units)
+    ends = np.concatenate([[-np.inf], kept, [np.inf]])
+    loose, strict = ends[(below * step).astype(int)], ends[np.minimum(np.ceil((below + 1) * step), kept.size + 1).astype(int)]
+    low, high = np.zeros(draws), np.zeros(draws)
+    for k, size in enumerate(sizes):
+        ordered, extra = np.sort(sides[k + 1][0]), float(k == np.argmin(sizes))
+        low += _rate_draws(ordered, size, strict, 0.0, extra, rng) / len(sizes)
+        high += _rate_draws(ordered, size, loose, extra, 0.0, rng) / len(sizes)
+    return Interval(float(np.quantile(low, tail)), float(np.quantile(high, 1 - tail)))
+
+
+def _rate_draws(y: Vector, size: float, thresholds: Vector, hits: float, misses: float, rng: np.random.Generator) -> Vector:
+    # Beta(a, b) = G(a) / (G(a) + G(b)); the gamma with shape 0 is 0, which numpy's beta refuses.
+    rate = _at_least(y, thresholds) / y.size
+    above, below = rng.standard_gamma(size * rate + hits), rng.standard_gamma(size * (1 - rate) + misses)
+    return above / (above + below)

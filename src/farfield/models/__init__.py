@@ -1,0 +1,117 @@
+"""The small classifiers that ship with Farfield, and the file format of a trained classifier.
+
+Three architectures, from timm's building blocks, sized to the Glyphs tasks: `resnet` (BatchNorm), `bit` (GroupNorm and standardised
+weights, in the manner of BiT) and `vit`. A classifier file is one safetensors file: its weights, and in its
+metadata what builds it again and how it was trained. `python -m farfield.models.shipped` trains the six that ship.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from farfield.errors import InputError
+
+# Widths for a head of at most 200 classes, and for more: the files stay under 0.7 and 1.5 MB at 16 bits.
+_RESNET_WIDTHS = ((16, 32, 64, 128), (20, 40, 80, 160))
+_VIT_WIDTHS = (80, 112)
+
+
+def _size(classes: int) -> int:
+    return 0 if classes <= 200 else 1
+
+
+def _resnet(classes: int) -> nn.Module:
+    from timm.models.resnet import BasicBlock, ResNet
+
+    widths = _RESNET_WIDTHS[_size(classes)]
+    block: Any = BasicBlock
+    net: Any = ResNet(block, (1, 1, 1, 1), classes, channels=widths, stem_type="deep", stem_width=widths[0] // 2)
+    net.maxpool = nn.Identity()  # 32-pixel pictures cannot spare a second halving in the stem
+    return net  # type: ignore[no-any-return]
+
+
+def _bit(classes: int) -> nn.Module:
+    from timm.layers.norm_act import GroupNormAct
+    from timm.models.resnetv2 import ResNetV2
+
+    widths = _RESNET_WIDTHS[_size(classes)]
+    norm = partial(GroupNormAct, num_groups=4)
+    net = ResNetV2([1, 1, 1, 1], widths, classes, stem_type="deep", stem_chs=widths[0], basic=True, bottle_ratio=1.0, norm_layer=norm)
+    net.stem.pool = nn.Identity()
+    return net
+
+
+def _vit(classes: int) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    width = _VIT_WIDTHS[_size(classes)]
+    return VisionTransformer(img_size=32, patch_size=4, num_classes=classes, embed_dim=width, depth=4, num_heads=4, mlp_ratio=4)
+
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "bit": _bit, "vit": _vit}
+
+
+def build(architecture: str, classes: int) -> nn.Module:
+    """A freshly initialised classifier of one of `ARCHITECTURES`.
+
+    Raises:
+        InputError: for an unknown architecture.
+
+    >>> import torch
+    >>> build("vit", 200)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 200])
+    """
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"There is no architecture {architecture!r}; there are {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[architecture](classes)
+
+
+def save(module: nn.Module, path: str | Path, facts: dict[str, Any]) -> None:
+    """Writes a classifier as 16-bit safetensors; `facts` must have `architecture` and `classes`, and may say more."""
+    tensors = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in module.state_dict().items()}
+    partial_file = Path(path).with_suffix(".tmp")
+    save_file(tensors, partial_file, metadata={"farfield": json.dumps(facts)})
+    partial_file.replace(path)
+
+
+def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier in a file written by `save`, in float32 and evaluation mode, and its facts.
+
+    Raises:
+        InputError: when the file is missing, is not safetensors, or does not say what it holds.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as a classifier: {error}. Farfield reads safetensors files that it wrote.") from error
+    if "farfield" not in metadata:
+        raise InputError(f"{path} does not say which architecture it holds (no `farfield` entry in its metadata).")
+    facts: dict[str, Any] = json.loads(metadata["farfield"])
+    module = build(facts["architecture"], facts["classes"])
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    return module.eval(), facts
+
+
+SHIPPED = tuple(f"glyphs-{classes}-{name}" for classes in (200, 1000) for name in ARCHITECTURES)
+
+
+def shipped_path(name: str) -> Path:
+    """Where a shipped classifier lies.
+
+    Raises:
+        InputError: for a name that is not in `SHIPPED`.
+    """
+    if name not in SHIPPED:
+        raise InputError(f"No classifier {name!r} ships with Farfield; there are {', '.join(SHIPPED)}.")
+    return Path(str(resources.files("farfield.models").joinpath(f"{name}.safetensors")))

@@ -1,0 +1,202 @@
+"""The two nouns everything else speaks: `Outputs`, what a classifier said about some samples, and its `Head`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from farfield.errors import InputError
+
+CHUNK = 4096  # rows a statistic takes at a time: 64 MB of 2,048 features in float64
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The last linear layer, `logits = features @ weight.T + bias`.
+
+    Args:
+        weight: `(c, d)`, `c` classes from `d` features.
+        bias: `(c,)`; zeros where the layer has none.
+
+    >>> head = Head(torch.eye(2), torch.tensor([0.0, 1.0]))
+    >>> head(torch.tensor([[3.0, 1.0]])), head.predict(torch.tensor([[3.0, 2.0]]))
+    (tensor([[3., 2.]]), tensor([0]))
+    """
+
+    weight: Float[Tensor, "c d"]
+    bias: Float[Tensor, " c"]
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:
+            raise InputError(
+                f"A head has a weight (classes, features) and a bias (classes,); got {tuple(self.weight.shape)} and {tuple(self.bias.shape)}."
+            )
+
+    def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """The logits of some features."""
+        return features @ self.weight.T.to(features) + self.bias.to(features)
+
+    def predict(self, logits: Float[Tensor, "n c"]) -> Int64[Tensor, " n"]:
+        """The class of each sample: the only way from logits to classes."""
+        return logits.argmax(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a classifier said about `n` samples. Whatever a detector does not need may be left out.
+
+    Args:
+        logits: `(n, c)`, before any softmax.
+        features: `(n, d)`, the input of the last linear layer.
+        labels: `(n,)`, the true classes; -1 where there is none.
+        head: the last linear layer.
+        taps: further columns a detector asked for, each `(n, ...)`.
+        ids: `(n,)`, a number for each sample that stays with it; its row number by default.
+        fingerprint: which classifier these came from; detectors refuse those of another.
+
+    Raises:
+        InputError: when the columns differ in length or dimension, or do not fit the head.
+
+    >>> outputs = Outputs(logits=torch.zeros(3, 2), features=torch.ones(3, 5))
+    >>> len(outputs), len(outputs[1:]), outputs.labels is None
+    (3, 2, True)
+    """
+
+    logits: Float[Tensor, "n c"] | None = None
+    features: Float[Tensor, "n d"] | None = None
+    labels: Int64[Tensor, " n"] | None = None
+    head: Head | None = None
+    taps: Mapping[str, Tensor] = field(default_factory=dict)
+    ids: Int64[Tensor, " n"] | None = None
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        columns = self.columns()
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"The columns of `Outputs` must have one row per sample; got {lengths}.")
+        for name, dimensions in {"logits": 2, "features": 2, "labels": 1, "ids": 1}.items():
+            if name in columns and columns[name].ndim != dimensions:
+                raise InputError(f"`{name}` must have {dimensions} dimension{'s' * (dimensions > 1)}; got shape {tuple(columns[name].shape)}.")
+        if self.head is not None:
+            for name, axis in {"logits": 0, "features": 1}.items():
+                if name in columns and columns[name].shape[1] != self.head.weight.shape[axis]:
+                    raise InputError(
+                        f"`{name}` has {columns[name].shape[1]} columns but the head has {self.head.weight.shape[axis]}; they are of another model."
+                    )
+
+    def columns(self) -> dict[str, Tensor]:
+        """The columns that are present, by name."""
+        named = {"logits": self.logits, "features": self.features, "labels": self.labels, "ids": self.ids, **self.taps}
+        return {name: column for name, column in named.items() if column is not None}
+
+    def __len__(self) -> int:
+        return next((len(column) for column in self.columns().values()), 0)
+
+    def __getitem__(self, rows: slice | Tensor) -> Outputs:
+        """The chosen samples; a slice copies nothing."""
+        taps = {name: column[rows] for name, column in self.taps.items()}
+        chosen = {name: column[rows] for name, column in self.columns().items() if name not in taps}
+        return replace(self.having(**chosen), taps=taps)
+
+    def having(self, **columns: Tensor | None) -> Outputs:
+        """The same with some columns replaced, or left out where given as `None`."""
+        return replace(self, **columns)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device | str) -> Outputs:
+        """The same on another device; the head goes along."""
+        taps = {name: column.to(device) for name, column in self.taps.items()}
+        moved = {name: column.to(device) for name, column in self.columns().items() if name not in taps}
+        head = None if self.head is None else Head(self.head.weight.to(device), self.head.bias.to(device))
+        return replace(self.having(**moved), taps=taps, head=head)
+
+    def predictions(self) -> Int64[Tensor, " n"]:
+        """The class of each sample, by the head's rule."""
+        if self.logits is None:
+            raise InputError("Predictions need `logits`, and these `Outputs` have none.")
+        return self.logits.argmax(1) if self.head is None else self.head.predict(self.logits)
+
+
+Data = Outputs | Iterable[Outputs]
+"""What `fit` takes: outputs in memory, or anything that yields them in chunks each time it is iterated."""
+
+
+def chunks(data: Data, rows: int = CHUNK) -> Iterator[Outputs]:
+    """The data in pieces of at most `rows` samples, without copying."""
+    if isinstance(data, Iterator):
+        raise InputError("`fit` may go over the data more than once, and a generator can be used up; pass a list, `Outputs` or a stored stream.")
+    for whole in [data] if isinstance(data, Outputs) else data:
+        if len(whole) <= rows:
+            yield whole
+        else:
+            yield from (whole[start : start + rows] for start in range(0, len(whole), rows))
+
+
+def count(data: Data) -> int:
+    """How many samples the data have, reading none of them; data that know say so in an attribute `samples`."""
+    if isinstance(data, Outputs):
+        return len(data)
+    known: int | None = getattr(data, "samples", None)
+    return sum(len(chunk) for chunk in data) if known is None else known
+
+
+def concatenate(parts: Iterable[Outputs]) -> Outputs:
+    """Several chunks of one classifier's outputs as one."""
+    parts = list(parts)
+    first = parts[0]
+    joined = {name: torch.cat([part.columns()[name] for part in parts]) for name in first.columns()}
+    taps = {name: joined.pop(name) for name in first.taps}
+    return replace(first, taps=taps, logits=joined.get("logits"), features=joined.get("features"), labels=joined.get("labels"), ids=joined.get("ids"))
+
+
+def validated(data: Data, needs: Iterable[str], method: str) -> Iterator[Outputs]:
+    """The data in chunks, each checked: every need is there, finite, and labels are classes.
+
+    Raises:
+        InputError: which field, which row, what to do.
+    """
+    first_row = 0
+    for chunk in chunks(data):
+        if len(chunk) == 0:
+            continue
+        for need in needs:
+            _check(chunk, need, method, first_row)
+        first_row += len(chunk)
+        yield chunk
+    if first_row == 0:
+        raise InputError(f"{method} cannot be fitted on no samples.")
+
+
+def _check(chunk: Outputs, need: str, method: str, first_row: int) -> None:
+    column = chunk.head if need == "head" else chunk.columns().get(need)
+    if column is None:
+        present = ", ".join(f"`{name}`" for name in chunk.columns()) or "nothing"
+        raise InputError(f"{method} needs `{need}`, which these outputs lack; they have {present}.")
+    if isinstance(column, Head):
+        column = torch.cat([column.weight, column.bias[:, None]], 1)
+    if need == "labels":
+        _check_labels(chunk, column, method, first_row)
+    elif column.is_floating_point() and not torch.isfinite(column).all():
+        bad = (~torch.isfinite(column)).flatten(1).any(1)
+        kind = "NaN" if torch.isnan(column).any() else "infinity"
+        rows = int(bad.sum())
+        where = first_row + int(bad.nonzero()[0])
+        raise InputError(f"`{need}` has {kind} in {rows} of {len(bad)} rows, first at row {where}. Leave those samples out, or mend the model.")
+    if need == "logits" and column.shape[1] < 2:
+        raise InputError(f"{method} needs at least two classes; `logits` has {column.shape[1]}.")
+
+
+def _check_labels(chunk: Outputs, labels: Tensor, method: str, first_row: int) -> None:
+    if labels.is_floating_point():
+        raise InputError(f"{method} needs whole numbers as `labels`; got {labels.dtype}.")
+    classes = chunk.logits.shape[1] if chunk.logits is not None else None if chunk.head is None else len(chunk.head.weight)
+    top = torch.iinfo(torch.int64).max if classes is None else classes
+    bad = ((labels < 0) | (labels >= top)).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        span = "0 or more" if classes is None else f"from 0 to {classes - 1}"
+        raise InputError(f"`labels` must be classes, {span}; row {first_row + row} has {int(labels[row])}. {method} is fitted on labelled ID data.")

@@ -1,0 +1,119 @@
+"""Results as JSON and Markdown, from one value: the content of `results.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Value = Mapping[str, Any]
+FAILED = 0.10  # a unit test is failed when more of it than this passes for ID (Bitterwolf et al. 2023)
+MEASURES = {"auroc": "AUROC, %", "fpr_at_95_tpr_id": "FPR at 95 % TPR (ID positive), %"}
+
+
+def to_json(results: Value) -> str:
+    """The results as `results.json` has them."""
+    return json.dumps(results, indent=1, allow_nan=False)
+
+
+def write(results: Value, folder: str | Path) -> list[Path]:
+    """Writes `results.json` and `results.md` into a folder, and returns their paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {"results.json": to_json(results), "results.md": markdown(results)}
+    for name, text in texts.items():
+        partial = folder / f"{name}.tmp"
+        partial.write_text(text, "utf-8")
+        partial.replace(folder / name)
+    return [folder / name for name in texts]
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def with_interval(row: Value, measure: str) -> str:
+    """`83.5 (82.6 to 84.4)`."""
+    low, high = row[f"{measure}_interval"]
+    return f"{percent(row[measure])} ({percent(low)} to {percent(high)})"
+
+
+def blocks(results: Value) -> list[tuple[Value, list[str], list[tuple[str, dict[str | None, Value]]]]]:
+    """For each classifier: its entry, its columns, and per detector its rows by column, best on near-OOD first.
+
+    A column is a set's name, or `near` or `far` for the mean of a group.
+    """
+    found = []
+    for classifier in results["classifiers"]:
+        mine = [r for r in results["rows"] if (r["classifier"], r["suite"]) == (classifier["name"], classifier["suite"])]
+        by_detector: dict[str, dict[str | None, Value]] = {}
+        for row in mine:
+            by_detector.setdefault(row["detector"], {})[row["ood"] or row["group"]] = row
+        means = [group for group in ("near", "far") if any(r["ood"] is None and r["group"] == group for r in mine)]
+        sets = list(dict.fromkeys(r["ood"] for r in mine if r["ood"] is not None and r["group"] != "unit-test"))
+        first = means[0] if means else sets[0] if sets else None
+        order = sorted(by_detector.items(), key=lambda item: -item[1][first]["auroc"] if first in item[1] else 0)
+        found.append((classifier, means + sets, order))
+    return found
+
+
+def failed_unit_tests(rows: Mapping[str | None, Value]) -> str:
+    """How many noise families pass for ID too often, of how many."""
+    families = [row for row in rows.values() if row["group"] == "unit-test"]
+    return f"{sum(row['fpr_at_95_tpr_id'] > FAILED for row in families)} of {len(families)}" if families else ""
+
+
+def ranks(order: Sequence[tuple[str, Mapping[str | None, Value]]]) -> dict[str, str]:
+    """Each detector's rank on near-OOD, with `=` where it is shared."""
+    given = {name: next((rows[c]["rank"] for c in ("near", "far") if c in rows), None) for name, rows in order}
+    shared = list(given.values())
+    return {name: "" if rank is None else f"{rank}=" if shared.count(rank) > 1 else str(rank) for name, rank in given.items()}
+
+
+def title(classifier: Value) -> str:
+    """A classifier, its suite and its accuracy."""
+    low, high = classifier["id_accuracy_interval"]
+    accuracy = f"{percent(classifier['id_accuracy'])} % (95 % interval {percent(low)} to {percent(high)})"
+    return f"{classifier['name']} on {classifier['suite']}, {classifier['classes']} classes: ID accuracy {accuracy}"
+
+
+def markdown(results: Value) -> str:
+    """The tables with every interval, as Markdown."""
+    lines = ["# Farfield benchmark", ""]
+    for classifier, columns, order in blocks(results):
+        rank = ranks(order)
+        for measure, name in MEASURES.items():
+            extra = ["noise families failed"] if measure != "auroc" else []
+            lines += [f"## {escape(title(classifier))}", "", f"**{name}**, with 95 % intervals", ""]
+            lines += [_line(["rank", "detector", *columns, *extra]), _line(["---"] * (2 + len(columns) + len(extra)))]
+            for detector, rows in order:
+                cells = [with_interval(rows[c], measure) if c in rows else "n/a" for c in columns]
+                lines.append(_line([rank[detector], detector, *cells, *([failed_unit_tests(rows)] if extra else [])]))
+            lines.append("")
+    lines += [f"- {escape(note)}" for note in notes(results)] + [""]
+    return "\n".join(lines)
+
+
+def notes(results: Value) -> list[str]:
+    """What a reader must know beside the tables."""
+    said = [suite["note"] for suite in results["suites"]]
+    said += [
+        "near and far are plain means over their sets. Ranks are by near-OOD AUROC: 1 + the number of detectors significantly better (paired, 5 %)."
+    ]
+    said += ["A `shifted` set shows ID classes in another look; telling it from ID is not wanted, so a low AUROC is good there."]
+    said += [f"A noise family is failed when more than {FAILED:.0%} of it is taken for ID at the threshold that keeps 95 % of ID."]
+    for name, sources in dict.fromkeys((row["ood"], row["sources"]) for row in results["rows"] if row["sources"]):
+        said.append(f"The pictures of {name} come from {sources} sources; its interval resamples those.")
+    said += [f"{r['detector']} on {r['classifier']}: n/a. {r['reason']}" for r in results["refused"]]
+    return list(dict.fromkeys(said))
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|" else c for c in text.replace("\n", " "))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

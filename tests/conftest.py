@@ -1,0 +1,5 @@
+"""Every annotated shape is enforced while the tests run."""
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook("farfield", "beartype.beartype")
