@@ -2,4 +2,4 @@
 
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("farfield", "beartype.beartype")
+hook = install_import_hook("farfield", "typecheck.checked")

@@ -25,7 +25,7 @@ from farfield.classifier import Classifier
 from farfield.collect import Progress, collect
 from farfield.data.images import Images, Suite
 from farfield.detectors.base import Detector, Fitter
-from farfield.errors import InputError
+from farfield.errors import InputError, OptionError
 from farfield.store import Stored
 
 SIGNIFICANT = 0.05
@@ -104,6 +104,8 @@ def run(
         InputError: when a classifier has other classes than its suite, or `out` cannot be written. A detector that refuses a classifier does
             not stop the rest: `Results.refused` says why.
     """
+    for fitter in detectors.values():
+        _check_options(fitter)
     started = time.perf_counter()
     results = Results(environment=environment())
     seconds: dict[str, float] = {}
@@ -138,6 +140,16 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _check_options(fitter: Fitter) -> None:
+    """Raises for an option out of its range before anything runs: `fit` looks at options first, and no data are no other fault of theirs."""
+    try:
+        fitter([])
+    except OptionError:
+        raise
+    except InputError:
+        pass
 
 
 class _timed:
@@ -220,6 +232,10 @@ def _judge(
                 detector = fitter(stored["train"][0])
             with _timed(spent, "score"):
                 scores = {key: score(detector, outputs) for key, (outputs, _) in stored.items() if key != "train"}
+            with _timed(seconds, "metrics"):
+                s_in = scores["test"].double().numpy()
+                sets = {o.name: _scored(s_in, scores[o.name], o.group, stored[o.name][1]) for o in suite.ood}
+                results.rows += _rows(classifier.name, name, suite.name, s_in, sets)
         except InputError as error:
             results.refused.append({"classifier": classifier.name, "detector": name, "reason": str(error)})
             continue
@@ -228,11 +244,7 @@ def _judge(
                 cost[name][f"{stage}_seconds"] += value
                 seconds[stage] = seconds.get(stage, 0.0) + value
         kept |= {f"{name}/{key}": value for key, value in scores.items()}
-        with _timed(seconds, "metrics"):
-            s_in = scores["test"].double().numpy()
-            sets = {o.name: _scored(s_in, scores[o.name], o.group, stored[o.name][1]) for o in suite.ood}
-            placed[name] = list(sets.values())
-            results.rows += _rows(classifier.name, name, suite.name, s_in, sets)
+        placed[name] = list(sets.values())
     with _timed(seconds, "metrics"):
         _rank([row for row in results.rows if (row.classifier, row.suite) == (classifier.name, suite.name)], placed)
     folder = out / "scores" / suite.name

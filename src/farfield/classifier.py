@@ -106,12 +106,11 @@ def proof_error(module: nn.Module, layer: nn.Module, probe: Tensor) -> float:
             for parameter, _ in kept:
                 scale = parameter.shape[1] ** -0.5 if parameter.ndim > 1 else 1.0
                 parameter.copy_(torch.randn(parameter.shape, generator=random) * scale)
-            logits = logits_of(module(probe))
-            features = features_into(layer, heard[layer][-1])
-            if features.shape[1] != head_of_layer(layer).weight.shape[1]:
+            logits, head = logits_of(module(probe)), head_of_layer(layer)
+            if layer not in heard or len(head.weight) != logits.shape[1]:
                 return float("inf")
-            difference = (head_of_layer(layer)(features) - logits).abs().max()
-            return float(difference / logits.std().clamp_min(1e-30))
+            features = features_into(layer, heard[layer][-1])
+            return float((head(features) - logits).abs().max() / logits.std().clamp_min(1e-30))
     finally:
         with torch.no_grad():
             for parameter, value in kept:

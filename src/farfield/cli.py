@@ -18,6 +18,7 @@ from farfield.errors import FarfieldWarning, InputError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 talk = Console(stderr=True, highlight=False)
+STOPPED = 130  # the exit status of Ctrl-C, as typer has it
 _debug = False
 
 
@@ -126,9 +127,10 @@ def main() -> None:
             traceback.print_exc()
         talk.print(f"farfield: {error}", markup=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        talk.print("farfield: stopped. What is stored stays; run the same command to go on.")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == STOPPED:
+            talk.print("farfield: stopped. What is stored stays; run the same command to go on.")
+        raise
     except Exception as error:
         if _debug:
             traceback.print_exc()

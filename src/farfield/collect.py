@@ -44,7 +44,7 @@ def collect(
 
 def collect(
     classifier: Classifier,
-    dataset: Pictures,
+    dataset: Pictures | DataLoader[Any],
     *,
     out: str | Path | None = None,
     batch_size: int = 256,

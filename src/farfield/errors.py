@@ -1,4 +1,4 @@
-"""The one error a user's input can cause, and the one warning."""
+"""The error that input causes, its special case for options, and the one warning."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,10 @@ class InputError(ValueError):
 
     The command line prints the message as one line and exits with status 2.
     """
+
+
+class OptionError(InputError):
+    """An option's value breaks its rule, whatever the data."""
 
 
 class FarfieldWarning(UserWarning):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from farfield.errors import InputError
 
-Scores: TypeAlias = ArrayLike | Tensor
+Scores: TypeAlias = ArrayLike | Sequence[float] | Tensor
 Outs: TypeAlias = Sequence[Scores]
 Scored: TypeAlias = tuple[Scores, Outs]
 Ids: TypeAlias = Scores | None
@@ -332,7 +332,8 @@ def _bootstrap_ap(pos: Vector, neg: Vector, rng: np.random.Generator, draws: int
 def _trapezoid(pos: Vector, neg: Vector) -> float:
     distinct = np.unique(np.concatenate([pos, neg]))[::-1]
     hits, misses = _at_least(np.sort(pos), distinct), _at_least(np.sort(neg), distinct)
-    return float(np.trapezoid(np.append(1.0, hits / (hits + misses)), np.append(0.0, hits / pos.size)))
+    precision, recall = np.append(1.0, hits / (hits + misses)), np.append(0.0, hits / pos.size)
+    return float(np.diff(recall) @ (precision[1:] + precision[:-1]) / 2)
 
 
 def _variance_of_mean(values: Vector, codes: Codes) -> float:

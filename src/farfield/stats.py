@@ -90,7 +90,7 @@ class ClassMoments:
 
     def within(self) -> Float[Tensor, "d d"]:
         """The pooled covariance about the class means, divided by the number of samples."""
-        scaled = self.sums / self.counts.clamp_min(1).sqrt()[:, None]
+        scaled = self.sums / self.counts.clamp_min(1).double().sqrt()[:, None]
         covariance = (self.products - scaled.T @ scaled) / self.total
         return (covariance + covariance.T) / 2
 

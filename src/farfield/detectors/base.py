@@ -18,7 +18,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from farfield.errors import FarfieldWarning, InputError
+from farfield.errors import FarfieldWarning, InputError, OptionError
 from farfield.outputs import Data, Head, Outputs, count
 
 Setting = int | float | bool | str | None
@@ -30,9 +30,9 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def require(condition: bool, method: str, option: str, value: object, rule: str) -> None:
-    """Raises `InputError` unless an option's value obeys its rule, such as `k >= 1`."""
+    """Raises `OptionError` unless an option's value obeys its rule, such as `k >= 1`."""
     if not condition:
-        raise InputError(f"{method} needs {rule}; got {option}={value!r}.")
+        raise OptionError(f"{method} needs {rule}; got {option}={value!r}.")
 
 
 def warn(message: str) -> None:

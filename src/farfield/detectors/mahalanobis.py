@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of, require, warn
+from farfield.errors import InputError
 from farfield.outputs import Data, validated
 from farfield.stats import ClassMoments, inverse_root, split
 
@@ -59,12 +60,10 @@ class Mahalanobis(Detector):
         sigma = (1 - shrinkage) * sigma + shrinkage * sigma.trace() / d * torch.eye(d, dtype=sigma.dtype, device=sigma.device)
         root, rank = inverse_root(sigma, centre)
         if rank == 0:
-            require(False, "Mahalanobis", "features", f"{d} constant columns in {moments.total} samples", "features that vary within classes")
+            raise InputError(f"Mahalanobis needs features that vary within classes; these {d} are constant in {moments.total} samples.")
         if rank < d:
-            warn(
-                f"The covariance of {d} features from {moments.total} samples has rank {rank}; {d - rank} directions are ignored. "
-                "Raise `shrinkage` to use them."
-            )
+            lost = "1 direction is" if d - rank == 1 else f"{d - rank} directions are"
+            warn(f"The covariance of {d} features from {moments.total} samples has rank {rank}; {lost} ignored. Raise `shrinkage` to use them.")
         # Subtracting the centre in two steps costs no digits of features far from zero.
         coarse, rest = split(centre)
         detector = cls(centre=coarse, centre_rest=rest, root=root.float(), means=((means - centre) @ root).float())

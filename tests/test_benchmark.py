@@ -1,0 +1,268 @@
+"""From pictures to rows, end to end, on a small suite made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy import stats
+from torch import nn
+
+import farfield as ff
+from farfield import benchmark, report
+from farfield.data.images import Images, OODSet, Suite
+from farfield.data.transforms import Normalize
+from farfield.detectors import DEFAULTS, Detector, parse
+
+HALF = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def pictures(name: str, n: int, seed: int, shift: int = 0, **more: Any) -> Images:
+    """Four classes told by which quarter is bright; OOD sets shift the brightness or have none."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 4
+    images = torch.randint(90, (n, 3, 8, 8), generator=random, dtype=torch.uint8)
+    for i, label in enumerate(labels.tolist()):
+        row, column = divmod(label, 2)
+        images[i, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150 - shift
+    return Images(name, images, labels if shift == 0 else torch.full((n,), -1), **more)
+
+
+def suite() -> Suite:
+    parts = {"dim": slice(0, 30), "dark": slice(30, 60)}
+    return Suite(
+        name="quarters",
+        classes=("a", "b", "c", "d"),
+        taxonomy={"all": (0, 1, 2, 3)},
+        splits={"train": lambda: pictures("train", 400, 0), "test": lambda: pictures("test", 200, 1), "calibration": lambda: pictures("cal", 40, 2)},
+        ood=(
+            OODSet("paler", "near", lambda: pictures("paler", 80, 3, 60)),
+            OODSet("dark", "far", lambda: pictures("dark", 60, 4, 140, parts=parts)),
+            OODSet("shots", "far", lambda: pictures("shots", 60, 5, 120, clusters=torch.arange(60) // 10)),
+            OODSet("other", "shifted", lambda: pictures("other", 40, 6)),
+        ),
+        augmentations=(),
+        note="Quarters of light.",
+    )
+
+
+def classifier(seed: int = 0, classes: int = 4) -> ff.Classifier:
+    """A network whose body is random and whose head is fitted to the training pictures in closed form."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(108, 16), nn.Softplus(), nn.Linear(16, classes))
+    made = ff.Classifier.wrap(net, transform=HALF, name=f"random-{seed}", input_size=(3, 8, 8))
+    train = ff.collect(made, pictures("train", 400, 0))
+    assert train.features is not None and train.labels is not None
+    targets = 8.0 * nn.functional.one_hot(train.labels % classes, classes).float()
+    with torch.no_grad():
+        net[-1].bias.zero_()  # type: ignore[union-attr,operator]
+        net[-1].weight.copy_(torch.linalg.lstsq(train.features, targets).solution.T)  # type: ignore[union-attr,operator]
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("bench")
+    results = benchmark.run([(suite(), [classifier(0), classifier(1)])], {name: parse(name) for name in DEFAULTS if name != "knn"}, out=out)
+    value = results.plain()
+    report.write(value, out)
+    return out, value
+
+
+def test_rows_are_complete(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, value = finished
+    assert json.loads((out / "results.json").read_text()) == json.loads(report.to_json(value))
+    keys = {(row["classifier"], row["detector"], row["ood"], row["group"]) for row in value["rows"]}
+    sets = [
+        ("paler", "near"),
+        ("dark", "far"),
+        ("shots", "far"),
+        ("other", "shifted"),
+        ("dim", "unit-test"),
+        ("dark", "unit-test"),
+        (None, "near"),
+        (None, "far"),
+    ]
+    expected = {(f"random-{i}", name, *pair) for i in (0, 1) for name in DEFAULTS if name != "knn" for pair in sets}
+    assert keys == expected
+    assert len(value["rows"]) == len(expected)
+    named = {"classifier", "detector", "suite", "ood", "group", "auroc", "auroc_interval", "fpr_at_95_tpr_id", "fpr_at_95_tpr_id_interval"}
+    assert named | {"fpr_at_95_tpr_ood", "ap_id", "ap_ood", "n_id", "n_ood"} <= value["rows"][0].keys()
+    assert {"name", "fingerprint", "id_accuracy", "id_accuracy_interval", "classes"} <= value["classifiers"][0].keys()
+    assert {"forward_seconds", "total_seconds", "per_detector"} <= value["cost"].keys()
+    assert value["cost"]["total_seconds"] >= value["cost"]["forward_seconds"] > 0
+    assert all(entry["id_accuracy"] > 0.8 for entry in value["classifiers"])
+
+
+def test_figures_are_those_of_the_scores_that_were_kept(finished: tuple[Path, dict[str, Any]]) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    out, value = finished
+    scores = load_file(out / "scores" / "quarters" / "random-0.safetensors")
+    for row in value["rows"]:
+        if row["classifier"] != "random-0" or row["ood"] is None or row["group"] == "unit-test":
+            continue
+        s_in, s_out = scores[f"{row['detector']}/test"].double(), scores[f"{row['detector']}/{row['ood']}"].double()
+        truth, both = np.r_[np.ones(len(s_in)), np.zeros(len(s_out))], torch.cat([s_in, s_out]).numpy()
+        assert row["auroc"] == pytest.approx(roc_auc_score(truth, both))
+        assert row["ap_id"] == pytest.approx(average_precision_score(truth, both))
+        assert row["ap_ood"] == pytest.approx(average_precision_score(1 - truth, -both))
+        threshold = np.sort(s_in.numpy())[::-1][int(np.ceil(0.95 * len(s_in))) - 1]
+        assert row["fpr_at_95_tpr_id"] == pytest.approx((s_out.numpy() >= threshold).mean())
+        assert (row["n_id"], row["n_ood"]) == (len(s_in), len(s_out))
+        for measure in ("auroc", "fpr_at_95_tpr_id"):
+            low, high = row[f"{measure}_interval"]
+            assert 0 <= low <= row[measure] <= high <= 1
+            assert low < high
+
+
+def test_means_are_over_sets_and_sources_are_told(finished: tuple[Path, dict[str, Any]]) -> None:
+    rows = {(r["classifier"], r["detector"], r["ood"], r["group"]): r for r in finished[1]["rows"]}
+    for i in (0, 1):
+        mean = rows[f"random-{i}", "energy", None, "far"]
+        members = [rows[f"random-{i}", "energy", name, "far"] for name in ("dark", "shots")]
+        for measure in ("auroc", "fpr_at_95_tpr_id", "fpr_at_95_tpr_ood", "ap_id", "ap_ood"):
+            assert mean[measure] == pytest.approx(np.mean([member[measure] for member in members]))
+        assert mean["n_ood"] == 120
+        assert members[1]["sources"] == 6
+        assert members[0]["sources"] is None
+
+
+def test_ranks_count_who_is_significantly_better(finished: tuple[Path, dict[str, Any]]) -> None:
+    """Against a permutation test: swapping the two detectors' placements of each picture at random."""
+    out, value = finished
+    scores = load_file(out / "scores" / "quarters" / "random-0.safetensors")
+    rows = {r["detector"]: r for r in value["rows"] if (r["classifier"], r["ood"], r["group"]) == ("random-0", None, "near")}
+    names = sorted(rows, key=lambda name: -rows[name]["auroc"])
+    assert rows[names[0]]["rank"] == 1
+    assert [rows[name]["rank"] for name in names] == sorted(rows[name]["rank"] for name in names)
+    for name in names:
+        better = 0
+        for other in names[: names.index(name)]:
+            if rows[other]["auroc"] > rows[name]["auroc"]:
+                placed = []
+                for detector in (other, name):
+                    s_in, s_out = (stats.rankdata(scores[f"{detector}/{key}"]) for key in ("test", "paler"))
+                    ranks = stats.rankdata(torch.cat([scores[f"{detector}/test"], scores[f"{detector}/paler"]]))
+                    placed.append((ranks[: len(s_in)] - s_in) / len(s_out))
+                difference = placed[0] - placed[1]
+                out_placed = []
+                for detector in (other, name):
+                    s_out = stats.rankdata(scores[f"{detector}/paler"])
+                    ranks = stats.rankdata(torch.cat([scores[f"{detector}/test"], scores[f"{detector}/paler"]]))
+                    out_placed.append(1 - (ranks[200:] - s_out) / 200)
+                out_difference = out_placed[0] - out_placed[1]
+                error = np.sqrt(difference.var(ddof=1) / 200 + out_difference.var(ddof=1) / 80)
+                better += 2 * stats.norm.sf(difference.mean() / error) < 0.05
+        assert rows[name]["rank"] == 1 + better
+
+
+def test_a_second_run_reads_the_store(finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, value = finished
+    nets = [classifier(0)]
+    monkeypatch.setattr(ff.Classifier, "outputs", lambda *_: pytest.fail("the classifier ran"))
+    again = benchmark.run([(suite(), nets)], {"energy": parse("energy")}, out=out).plain()
+    assert again["rows"] == [r for r in value["rows"] if (r["classifier"], r["detector"]) == ("random-0", "energy")] or all(
+        {**a, "rank": None} == {**b, "rank": None}
+        for a, b in zip(again["rows"], [r for r in value["rows"] if (r["classifier"], r["detector"]) == ("random-0", "energy")], strict=True)
+    )
+    assert again["cost"]["forward_seconds"] == 0
+
+
+def test_a_detector_that_refuses_does_not_stop_the_rest(tmp_path: Path) -> None:
+    value = benchmark.run([(suite(), [classifier(0)])], {"knn:k=5000": parse("knn:k=5000"), "energy": parse("energy")}, out=tmp_path).plain()
+    assert {row["detector"] for row in value["rows"]} == {"energy"}
+    assert value["refused"][0]["detector"] == "knn:k=5000"
+    assert "KNN needs k <= 400" in value["refused"][0]["reason"]
+    assert "KNN needs k" in report.markdown(value).replace("\\", "")
+
+
+def test_detectors_whose_scores_are_all_equal_tie(tmp_path: Path) -> None:
+    class Blind(Detector):
+        needs = fit_needs = ("logits",)
+        passes = 0
+        paper = "none"
+
+        @classmethod
+        def fit(cls, train: ff.Outputs) -> Detector:
+            return cls()
+
+        def score(self, logits: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(logits))
+
+    value = benchmark.run([(suite(), [classifier(0)])], {"blind": Blind.fit, "blinder": Blind.fit}, out=tmp_path).plain()
+    near = [row for row in value["rows"] if row["ood"] is None and row["group"] == "near"]
+    assert [(row["auroc"], row["fpr_at_95_tpr_id"], row["rank"]) for row in near] == [(0.5, 1.0, 1), (0.5, 1.0, 1)]
+    assert all(row["auroc_interval"][0] < 0.5 < row["auroc_interval"][1] for row in near)
+
+
+def test_a_classifier_of_another_suite_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ff.InputError, match="random-0 has 5 classes and quarters has 4"):
+        benchmark.run([(suite(), [classifier(0, classes=5)])], {"energy": parse("energy")}, out=tmp_path)
+
+
+def test_nan_scores_are_named(tmp_path: Path) -> None:
+    class Broken(Detector):
+        needs = fit_needs = ("logits",)
+        passes = 0
+        paper = "none"
+
+        @classmethod
+        def fit(cls, train: ff.Outputs) -> Detector:
+            return cls()
+
+        def score(self, logits: torch.Tensor) -> torch.Tensor:
+            return logits[:, 0] * torch.nan
+
+    value = benchmark.run([(suite(), [classifier(0)])], {"broken": Broken.fit, "energy": parse("energy")}, out=tmp_path).plain()
+    assert "NaN in 200 of 200" in value["refused"][0]["reason"]
+    assert {row["detector"] for row in value["rows"]} == {"energy"}
+
+
+# Reports
+
+
+def test_markdown_has_every_interval_and_hostile_names_are_text(finished: tuple[Path, dict[str, Any]]) -> None:
+    value = json.loads(report.to_json(finished[1]))
+    for part in (*value["rows"], *value["classifiers"]):
+        for key in ("classifier", "name"):
+            if part.get(key) == "random-0":
+                part[key] = "<img onerror=alert(1)>|*x*\n# y"
+    text = report.markdown(value)
+    assert "<img" not in text.replace("\\<img", "")
+    assert "\n# y" not in text
+    energy = next(r for r in value["rows"] if (r["classifier"], r["detector"], r["ood"]) == ("random-1", "energy", "shots"))
+    low, high = energy["auroc_interval"]
+    assert f"{100 * energy['auroc']:.1f} ({100 * low:.1f} to {100 * high:.1f})" in text
+    assert "come from 6 sources" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_terminal_table_shows_all_detectors_at_any_width(finished: tuple[Path, dict[str, Any]], width: int) -> None:
+    from rich.console import Console
+
+    console = Console(width=width, record=True, force_terminal=False, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(report.tables(finished[1], width))
+    text = console.export_text()
+    console.file.close()
+    for name in ("msp", "maxlogit", "mahalanobis", "near", "far", "paler"):
+        assert name in text
+    assert ("±" in text) is True
+
+
+def test_ranks_that_are_shared_carry_a_sign() -> None:
+    from farfield.report.render import ranks
+
+    order = [(name, {"near": {"rank": rank}}) for name, rank in {"a": 1, "b": 1, "c": 3}.items()]
+    assert ranks(order) == {"a": "1=", "b": "1=", "c": "3"}
+
+
+def test_results_are_replaced_whole(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    paths = report.write(finished[1], tmp_path)
+    assert {path.name for path in paths} == {"results.json", "results.md"}
+    assert not list(tmp_path.glob("*.tmp"))

@@ -1,0 +1,178 @@
+"""One pass in order, the same in memory and on disk, and nothing lost when it stops."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import farfield as ff
+from farfield.data.images import Images
+from farfield.data.transforms import Normalize
+from farfield.detectors import Energy
+from farfield.models import build
+
+HALF = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def pictures(n: int = 700, seed: int = 0) -> Images:
+    random = torch.Generator().manual_seed(seed)
+    return Images("some", torch.randint(256, (n, 3, 32, 32), generator=random, dtype=torch.uint8), torch.arange(n) % 200)
+
+
+def classifier(seed: int = 0) -> ff.Classifier:
+    torch.manual_seed(seed)
+    return ff.Classifier.wrap(build("resnet", 200), transform=HALF, input_size=(3, 32, 32))
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["farfield.collect"], "SHARD", 128)
+
+
+def same(one: ff.Outputs, other: ff.Outputs) -> bool:
+    return all(torch.equal(column, other.columns()[name]) for name, column in one.columns().items()) and one.fingerprint == other.fingerprint
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_disk_and_memory_agree_bit_for_bit(tmp_path: Path) -> None:
+    net, data = classifier(), pictures()
+    memory = ff.collect(net, data, batch_size=64)
+    stored = ff.collect(net, data, out=tmp_path, batch_size=64)
+    assert (stored.shards, len(stored)) == (6, 700)
+    assert same(stored.load(), memory)
+    assert memory.labels.tolist() == data.labels.tolist()  # type: ignore[union-attr]
+    assert memory.ids.tolist() == list(range(700))  # type: ignore[union-attr]
+    assert memory.head is not None and same(stored.load()[:0], memory[:0])
+    torch.testing.assert_close(memory.head(memory.features), memory.logits, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_pictures_one_by_one_give_what_pictures_in_memory_give() -> None:
+    net, data = classifier(), pictures(50)
+    plain = [data[i] for i in range(50)]
+    one, other = ff.collect(net, data, batch_size=16), ff.collect(net, plain, batch_size=16)
+    assert torch.equal(one.logits, other.logits)  # type: ignore[arg-type]
+    by_workers = ff.collect(net, plain, batch_size=16, workers=2)
+    assert torch.equal(one.logits, by_workers.logits)  # type: ignore[arg-type]
+
+
+def test_pictures_without_labels_get_minus_one() -> None:
+    outputs = ff.collect(classifier(), [pictures(4).images[i] for i in range(4)])
+    assert outputs.labels.tolist() == [-1] * 4  # type: ignore[union-attr]
+
+
+def test_a_second_run_does_not_run_the_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, data = classifier(), pictures(100)
+    first = ff.collect(net, data, out=tmp_path).load()
+    monkeypatch.setattr(ff.Classifier, "outputs", lambda *_: pytest.fail("the classifier ran"))
+    assert same(ff.collect(net, data, out=tmp_path).load(), first)
+
+
+def test_other_weights_data_transform_or_batch_size_are_another_store(tmp_path: Path) -> None:
+    net, data = classifier(), pictures(40)
+    folders = {ff.collect(net, data, out=tmp_path).folder}
+    folders.add(ff.collect(classifier(1), data, out=tmp_path).folder)
+    folders.add(ff.collect(net, pictures(40, seed=1), out=tmp_path).folder)
+    folders.add(ff.collect(net, data, out=tmp_path, batch_size=8).folder)
+    net.transform = Normalize((0.4, 0.5, 0.5), (0.5, 0.5, 0.5))
+    folders.add(ff.collect(net, data, out=tmp_path).folder)
+    assert len(folders) == 5
+    assert len({ff.collect(classifier(), [data[i] for i in range(40)], out=tmp_path).folder for _ in range(2)}) == 1
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_broken_or_missing_shard_is_written_again(tmp_path: Path) -> None:
+    net, data = classifier(), pictures(300)
+    stored = ff.collect(net, data, out=tmp_path, batch_size=64)
+    whole = stored.load()
+    stored.path(0).write_bytes(stored.path(0).read_bytes()[:1000])
+    stored.path(2).unlink()
+    assert stored.missing() == [0, 2]
+    with pytest.raises(ff.InputError, match="cannot be read"):
+        stored.load()
+    assert same(ff.collect(net, data, out=tmp_path, batch_size=64).load(), whole)
+
+
+def test_outputs_of_another_classifier_are_refused(tmp_path: Path) -> None:
+    detector = Energy.fit(ff.collect(classifier(0), pictures(20), out=tmp_path))
+    with pytest.raises(ff.InputError, match="was fitted on classifier"):
+        detector(ff.collect(classifier(1), pictures(20)))
+
+
+def test_loaders_and_empty_sets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ff.InputError, match=r"pass the loader's `\.dataset`"):
+        ff.collect(classifier(), DataLoader(TensorDataset(torch.zeros(2, 3, 32, 32))))  # type: ignore[call-overload]
+    with pytest.raises(ff.InputError, match="empty"):
+        ff.collect(classifier(), [])
+    with pytest.raises(ff.InputError, match="batch_size >= 1; got 0"):
+        ff.collect(classifier(), pictures(3), batch_size=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ff.InputError, match="cannot be written"):
+        ff.collect(classifier(), pictures(3), out=tmp_path / "file")
+
+
+def test_a_model_without_a_head_still_has_logits() -> None:
+    net = ff.Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(3072, 5), nn.Softplus()), transform=HALF, input_size=(3, 32, 32))
+    outputs = ff.collect(net, pictures(6))
+    assert outputs.features is None and outputs.head is None
+    assert Energy.fit(outputs)(outputs).shape == (6,)
+    with pytest.raises(ff.InputError, match="KNN needs `features`"):
+        ff.CATALOGUE["knn"].fit(outputs)
+
+
+CHILD = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+import test_collect as t, farfield as ff
+sys.modules["farfield.collect"].SHARD = 64
+torch.set_num_threads(1)
+print("ready", flush=True)
+ff.collect(t.classifier(), t.pictures(1500), out=sys.argv[1], batch_size=16)
+print("done", flush=True)
+"""
+
+
+def child(out: Path, **popen: object) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", CHILD, str(out), str(Path(__file__).parent)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    for delay in (0.05, 0.2):
+        process = child(tmp_path)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        process.send_signal(how)
+        process.communicate()
+    monkeypatch.setattr(sys.modules["farfield.collect"], "SHARD", 64)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("shard-*.safetensors")}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed = ff.collect(classifier(), pictures(1500), out=tmp_path, batch_size=16)
+        assert same(resumed.load(), ff.collect(classifier(), pictures(1500), batch_size=16))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # a shard of 64 samples takes 84 kB
+
+    process = child(tmp_path, preexec_fn=limit, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "cannot be written" in errors.splitlines()[-1]
+    assert not list(tmp_path.rglob("shard-*"))

@@ -1,0 +1,292 @@
+"""What is true of one detector alone, of chains, of texts that name them, and of their files."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from scipy import stats
+
+import farfield as ff
+from farfield.detectors import CATALOGUE, KNN, MSP, Chain, Energy, Mahalanobis, MaxLogit, React, chain, options_of, parse
+from farfield.testing import world
+
+
+def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+# Closed forms and properties
+
+
+def test_the_mean_mahalanobis_distance_of_the_training_data_to_their_own_class_is_d() -> None:
+    features, labels = normal(500, 12) @ normal(12, 12, 1), torch.zeros(500, dtype=torch.int64)
+    train = ff.Outputs(features=features, labels=labels)
+    assert -Mahalanobis.fit(train)(train).double().mean() == pytest.approx(12, rel=1e-5)
+
+
+def test_mahalanobis_distances_of_gaussian_samples_follow_chi_squared() -> None:
+    mixing = normal(8, 8, 2)
+    train = ff.Outputs(features=normal(50_000, 8) @ mixing, labels=torch.zeros(50_000, dtype=torch.int64))
+    fresh = ff.Outputs(features=normal(20_000, 8, 9) @ mixing)
+    distances = -Mahalanobis.fit(train)(fresh).numpy()
+    assert stats.kstest(distances, stats.chi2(8).cdf).pvalue > 0.001
+
+
+def test_mahalanobis_does_not_change_under_an_invertible_map() -> None:
+    easy = world()
+    assert easy.train.features is not None and easy.ood.features is not None
+    mixing = normal(24, 24, 3)
+    one = Mahalanobis.fit(easy.train)(easy.ood)
+    other = Mahalanobis.fit(easy.train.having(features=easy.train.features @ mixing, logits=None))(
+        easy.ood.having(features=easy.ood.features @ mixing)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-3)
+
+
+def test_mahalanobis_says_which_rank_is_missing() -> None:
+    with pytest.warns(ff.FarfieldWarning, match="768 features from 500 samples has rank 498; 270 directions are ignored"):
+        Mahalanobis.fit(ff.Outputs(features=normal(500, 768), labels=torch.arange(500) % 2))
+
+
+def test_full_shrinkage_is_the_euclidean_distance_to_the_nearest_mean() -> None:
+    easy = world()
+    assert easy.train.features is not None and easy.train.labels is not None and easy.id.features is not None
+    scores = Mahalanobis.fit(easy.train, shrinkage=1.0)(easy.id)
+    means = torch.stack([easy.train.features[easy.train.labels == c].mean(0) for c in range(8)])
+    euclidean = -torch.cdist(easy.id.features, means).amin(1).square()
+    np.testing.assert_allclose(scores / scores[0], euclidean / euclidean[0], rtol=1e-4)
+
+
+def test_msp_ranks_what_the_probability_cannot_tell_apart() -> None:
+    logits = torch.tensor([[40.0, 0.0, 0.0], [60.0, 0.0, 0.0], [200.0, 0.0, 0.0]])
+    assert logits.softmax(1).amax(1).tolist() == [1.0, 1.0, 1.0]
+    outputs = ff.Outputs(logits=logits)
+    scores = MSP.fit(outputs)(outputs)
+    assert scores[0] < scores[1] < scores[2]
+    assert scores.tolist() == pytest.approx([40 - math.log(2), 60 - math.log(2), 200 - math.log(2)])
+
+
+def test_msp_is_the_probability_on_another_scale() -> None:
+    outputs = ff.Outputs(logits=normal(200, 10))
+    assert outputs.logits is not None
+    np.testing.assert_allclose(1 - (-MSP.fit(outputs)(outputs)).exp(), outputs.logits.softmax(1).amax(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0, 1000.0])
+def test_energy_lies_between_the_largest_logit_and_that_plus_t_log_c(temperature: float) -> None:
+    outputs = ff.Outputs(logits=20 * normal(100, 50))
+    score, top = Energy.fit(outputs, temperature=temperature)(outputs), MaxLogit.fit(outputs)(outputs)
+    assert (score >= top - 1e-4).all()
+    assert (score <= top + temperature * math.log(50) + 1e-3).all()
+
+
+def test_knn_takes_the_kth_neighbour_of_directions() -> None:
+    angles = torch.tensor([0.0, 0.1, 0.3, 0.6])
+    bank = ff.Outputs(features=torch.stack([angles.cos(), angles.sin()], 1) * torch.tensor([[1.0], [5.0], [0.2], [9.0]]))
+    query = ff.Outputs(features=torch.tensor([[2.0, 0.0]]))
+    for k, angle in enumerate(angles.tolist(), 1):
+        assert KNN.fit(bank, k=k)(query).item() == pytest.approx(-2 * math.sin(angle / 2), rel=1e-5, abs=1e-9)
+
+
+def test_knn_of_its_own_bank_is_exactly_zero() -> None:
+    some = ff.Outputs(features=normal(300, 64) + 100)
+    assert KNN.fit(some, k=1)(some).abs().max() == 0
+
+
+def test_knn_over_several_blocks_is_the_knn_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    some, query = ff.Outputs(features=normal(1000, 16)), ff.Outputs(features=normal(40, 16, 5))
+    whole = KNN.fit(some, k=30)(query)
+    monkeypatch.setattr("farfield.detectors.knn._BLOCK", 17)
+    np.testing.assert_allclose(KNN.fit(some, k=30)(query), whole, rtol=1e-6)
+
+
+def test_knn_says_how_large_its_bank_is() -> None:
+    some = ff.Outputs(features=normal(400, 4), labels=torch.arange(400) % 4)
+    with pytest.raises(ff.InputError, match=r"KNN needs k <= 400, the size of its bank; got k=1000. Lower `k`\."):
+        KNN.fit(some, k=1000)
+    with pytest.raises(ff.InputError, match=r"KNN needs k <= 20, the size of its bank; got k=50. Lower `k` or raise `bank`\."):
+        KNN.fit(some, bank=5)
+
+
+def test_knn_without_labels_samples_from_all() -> None:
+    some = ff.Outputs(features=normal(400, 4))
+    assert KNN.fit(some, bank=30, k=2).bank.shape == (30, 4)
+
+
+def test_react_at_one_hundred_changes_nothing_in_range() -> None:
+    easy = world()
+    shaped = React.fit(easy.train, q=100)(easy.train)
+    assert torch.equal(shaped.features, easy.train.features)  # type: ignore[arg-type]
+    np.testing.assert_allclose(shaped.logits, easy.train.logits, rtol=1e-4, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_react_keeps_ninety_percent_below_its_cap() -> None:
+    easy = world()
+    assert easy.train.features is not None
+    cap = React.fit(easy.train, q=90).cap
+    assert cap.item() == pytest.approx(np.quantile(easy.train.features.numpy(), 0.9), rel=1e-6)
+
+
+def test_large_float16_logits_do_not_overflow() -> None:
+    outputs = ff.Outputs(logits=torch.full((3, 1000), 60_000.0, dtype=torch.float16))
+    for name in ("msp", "maxlogit", "energy"):
+        assert torch.isfinite(CATALOGUE[name].fit(outputs)(outputs)).all()
+
+
+# Chains
+
+
+def test_a_chain_is_its_parts_by_hand() -> None:
+    easy = world()
+    shaper = React.fit(easy.train, q=70)
+    by_hand = KNN.fit(shaper(easy.train), k=4)(shaper(easy.ood))
+    chained = chain(React.fit, KNN.fit)(easy.train, q=70, k=4)
+    np.testing.assert_allclose(chained(easy.ood), by_hand, rtol=1e-6)
+    assert (chained.needs, chained.fit_needs, chained.passes) == (("features",), ("features", "head"), 3)
+
+
+def test_a_chain_of_mahalanobis_still_needs_labels() -> None:
+    easy = world()
+    chained = chain(React.fit, Mahalanobis.fit)
+    assert chained(easy.train).fit_needs == ("features", "head", "labels")
+    with pytest.raises(ff.InputError, match="Mahalanobis needs `labels`"):
+        chained(easy.train.having(labels=None))
+
+
+def test_a_chain_takes_bound_options_and_refuses_strangers() -> None:
+    easy = world()
+    bound = chain(partial(React.fit, q=70), Energy.fit)
+    assert list(options_of(bound)) == ["temperature"]
+    assert torch.equal(bound(easy.train)(easy.id), chain(React.fit, Energy.fit)(easy.train, q=70)(easy.id))
+    with pytest.raises(ff.InputError, match="no option 'temprature'; did you mean 'temperature'"):
+        bound(easy.train, temprature=2)
+
+
+def test_a_chain_whose_parts_share_an_option_must_bind_one() -> None:
+    def fit(train: ff.Outputs, *, temperature: float = 1.0) -> React:
+        return React.fit(train)
+
+    with pytest.raises(ff.InputError, match="both have an option 'temperature'"):
+        chain(fit, Energy.fit)
+
+
+# Texts
+
+
+def test_a_text_names_a_fitter_with_options() -> None:
+    easy = world()
+    for text, fitter in {
+        "energy": Energy.fit,
+        " knn:k=3, bank=4 ": partial(KNN.fit, k=3, bank=4),
+        "knn:bank=none,k=3": partial(KNN.fit, k=3),
+        "react:q=80+energy:temperature=2": partial(chain(React.fit, Energy.fit), q=80.0, temperature=2.0),
+    }.items():
+        assert torch.equal(parse(text)(easy.train)(easy.id), fitter(easy.train)(easy.id))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enrgy", "There is no detector 'enrgy'; did you mean 'energy'"),
+        ("", "There is no detector ''"),
+        ("ract+energy", "There is no shaper 'ract'; did you mean 'react'"),
+        ("react", "changes features for a detector, as in `react\\+energy`"),
+        ("energy+react", "changes features for a detector"),
+        ("energy+msp", "'energy' in 'energy' comes last"),
+        ("knn:kk=3", "knn has no option 'kk'; did you mean 'k'"),
+        ("knn:k", "knn's option k takes int; got ''"),
+        ("knn:k=many", "knn's option k takes int; got 'many'"),
+        ("knn:k=2.5", "knn's option k takes int; got '2.5'"),
+        ("knn:k=true", "knn's option k takes int; got 'true'"),
+        ("knn:bank=x", "takes int or none; got 'x'"),
+        ("react:q=__import__('os')+energy", "takes float"),
+        ("msp:k=1", "msp has no option 'k'. It has: none."),
+    ],
+)
+def test_a_wrong_text_is_refused_with_what_there_is(text: str, message: str) -> None:
+    with pytest.raises(ff.InputError, match=message):
+        parse(text)
+
+
+# Files
+
+
+class Mine(ff.detectors.Detector):  # type: ignore[name-defined]
+    """Somebody else's detector."""
+
+    needs = ("logits",)
+    fit_needs = ("logits",)
+    passes = 0
+    paper = "ours"
+
+    @classmethod
+    def fit(cls, train: ff.Outputs) -> Mine:
+        return cls(shift=torch.ones(()))
+
+    def score(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sum(1) + self.shift
+
+
+def test_only_known_classes_are_loaded(tmp_path: Path) -> None:
+    easy = world()
+    Mine.fit(easy.train).save(tmp_path / "mine.safetensors")
+    with pytest.raises(ff.InputError, match=r"class 'Mine', which Farfield does not know; give it as `load\(path, classes=\[Mine\]\)`"):
+        ff.load(tmp_path / "mine.safetensors")
+    assert isinstance(ff.load(tmp_path / "mine.safetensors", classes=[Mine]), Mine)
+
+
+def test_what_is_not_a_detector_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(ff.InputError, match="cannot be read as a detector"):
+        ff.load(path)
+    path.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(ff.InputError, match="cannot be read as a detector"):
+        ff.load(path)
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ff.InputError, match="not of a Farfield detector"):
+        ff.load(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"farfield": json.dumps({"format": 99, "detector": {}, "fingerprint": None})})
+    with pytest.raises(ff.InputError, match="has format 99"):
+        ff.load(path)
+
+
+def test_a_chain_is_saved_with_its_parts(tmp_path: Path) -> None:
+    easy = world()
+    chained = chain(React.fit, KNN.fit)(easy.train, q=70, k=4)
+    chained.save(tmp_path / "chain.safetensors")
+    again = ff.load(tmp_path / "chain.safetensors")
+    assert isinstance(again, Chain)
+    assert torch.equal(again(easy.ood), chained(easy.ood))
+
+
+def test_a_detector_moves_with_to_and_keeps_nested_parts() -> None:
+    easy = world()
+    chained = chain(React.fit, Mahalanobis.fit)(easy.train).to("meta")
+    assert {buffer.device.type for buffer in chained.buffers()} == {"meta"}
+
+
+def test_refitting_leaves_the_first_detector_alone() -> None:
+    easy = world()
+    first = Mahalanobis.fit(easy.train)
+    before = first(easy.id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Mahalanobis.fit(easy.train[:50])
+    assert torch.equal(first(easy.id), before)
+
+
+def test_a_detector_keeps_no_hold_of_the_head_it_was_fitted_with() -> None:
+    easy = world()
+    detector = chain(React.fit, Energy.fit)(easy.train)
+    before = detector(easy.id)
+    assert easy.train.head is not None
+    easy.train.head.weight.zero_()
+    assert torch.equal(detector(easy.id), before)

@@ -1,0 +1,90 @@
+"""Imports point down only. The rooms and their order are those of the architecture; a new module must be given its place here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "farfield"
+
+# Each level may import the levels above it in this list. Within a level, what a room may import is listed.
+LEVELS: list[dict[str, set[str]]] = [
+    {"errors": set()},
+    {"outputs": set(), "stats": set()},
+    {"metrics": set()},
+    {
+        "data": set(),
+        "training": set(),
+        "models": {"data", "training"},
+        "classifier": {"models", "data"},
+        "store": set(),
+        "collect": {"classifier", "store", "data"},
+        "detectors": set(),
+    },
+    {"benchmark": set(), "testing": set()},
+    {"report": set()},
+    {"cli": set()},
+]
+# The package's own front door: imported for its version alone, and importing whatever it re-exports.
+FRONT = "__init__"
+PRINTERS = {"cli"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(tree: ast.AST) -> set[str]:
+    """The rooms of farfield that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "farfield":
+            names |= {f"farfield.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[1] for name in names if name.startswith("farfield.")}
+
+
+def allowed(room: str) -> set[str]:
+    for depth, level in enumerate(LEVELS):
+        if room in level:
+            return {room, *level[room], *(above for upper in LEVELS[:depth] for above in upper)}
+    raise AssertionError(f"The room {room!r} has no place in LEVELS.")
+
+
+def violations(room: str, source: str) -> list[str]:
+    """What a module of a room does that it may not: imports from above or beside it, and printing."""
+    tree = ast.parse(source)
+    wrong = [f"{room} imports {other}" for other in sorted(imported_rooms(tree) - allowed(room) - {"__version__"})]
+    calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return wrong + ([f"{room} prints"] if "print" in calls and room not in PRINTERS else [])
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_point_down(path: Path) -> None:
+    if path == SOURCE / "__init__.py":
+        return
+    assert violations(room_of(path), path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "line", "found"),
+    [
+        ("metrics", "from farfield.detectors import MSP", "metrics imports detectors"),
+        ("detectors", "import farfield.collect", "detectors imports collect"),
+        ("stats", "def f():\n    from farfield import outputs", "stats imports outputs"),
+        ("benchmark", "from farfield.cli import main", "benchmark imports cli"),
+        ("store", "print('hello')", "store prints"),
+    ],
+)
+def test_a_planted_violation_is_found(room: str, line: str, found: str) -> None:
+    assert violations(room, line) == [found]
+
+
+def test_every_room_has_a_place() -> None:
+    rooms = {room_of(path) for path in SOURCE.rglob("*.py")} - {FRONT}
+    assert rooms == {room for level in LEVELS for room in level}

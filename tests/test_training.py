@@ -1,0 +1,206 @@
+"""The loop learns, resumes to the same bits, and stops with a sentence when it must."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import farfield as ff
+from farfield import models
+from farfield.data.images import Images
+from farfield.data.transforms import Normalize
+from farfield.training import Recipe, train
+from farfield.training.loop import cosine, make_optimizer
+
+HALF = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+QUICK = Recipe(epochs=4, batch_size=16, lr=0.05)
+
+
+def pictures(n: int = 96, epoch: int = 0) -> Images:
+    """Three classes told by colour."""
+    random = torch.Generator().manual_seed(epoch)
+    labels = torch.arange(n) % 3
+    images = torch.randint(80, (n, 3, 8, 8), generator=random, dtype=torch.uint8)
+    images[torch.arange(n), labels] += 150
+    return Images("colours", images, labels)
+
+
+def net(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+
+def run(out: Path, recipe: Recipe = QUICK, module: nn.Module | None = None, **given: object) -> tuple[nn.Module, list[dict[str, float]]]:
+    module = net() if module is None else module
+    return module, train(module, given.pop("data", pictures), recipe, transform=HALF, out=out, **given)  # type: ignore[arg-type]
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+def test_it_learns_and_keeps_a_record(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    _, history = run(tmp_path, replace(QUICK, epochs=8), data=pictures(), progress=lambda what, done, total: calls.append((done, total)))
+    assert history[-1]["accuracy"] > 0.9 > history[0]["accuracy"]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
+    assert json.loads((tmp_path / "recipe.json").read_text())["epochs"] == 8
+    assert calls == [(i + 1, 48) for i in range(48)]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop", [7, 13])
+def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, optimizer: str, stop: int) -> None:
+    recipe = replace(QUICK, optimizer=optimizer, lr=0.01, seed=3)  # type: ignore[arg-type]
+    whole, _ = run(tmp_path / "whole", recipe)
+
+    def pull_the_plug(what: str, done: int, total: int) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", recipe, progress=pull_the_plug)
+    resumed, history = run(tmp_path / "stopped", recipe, module=net(seed=99))
+    assert equal(whole, resumed)
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
+    again, _ = run(tmp_path / "stopped", recipe, module=net(seed=98))
+    assert equal(whole, again)
+
+
+def test_another_seed_is_another_run(tmp_path: Path) -> None:
+    one, _ = run(tmp_path / "a")
+    other, _ = run(tmp_path / "b", replace(QUICK, seed=1))
+    assert not equal(one, other)
+
+
+def test_each_epoch_gets_its_own_pictures(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def data(epoch: int) -> Images:
+        asked.append(epoch)
+        return pictures(epoch=epoch)
+
+    run(tmp_path, data=data)
+    assert asked == [0, 1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path: Path) -> None:
+    steps = iter(range(100))
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        value = nn.functional.cross_entropy(logits, labels)
+        return value * torch.nan if next(steps) == 8 else value
+
+    with pytest.raises(ff.InputError, match=r"loss became nan at step 8 \(epoch 2 of 4, .*keeps the last whole epoch"):
+        run(tmp_path, loss=loss)
+    assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "checkpoint.safetensors").values())
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ff.InputError, match="holds a run of another recipe"):
+        run(tmp_path, replace(QUICK, lr=0.1))
+    with pytest.raises(ff.InputError, match="of another architecture"):
+        run(tmp_path, module=nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"lr": 0.0},
+        {"lr": math.inf},
+        {"weight_decay": -1.0},
+        {"warmup": 1.0},
+        {"optimizer": "adam"},
+        {"precision": "int8"},
+    ],
+)
+def test_a_recipe_out_of_range_is_refused_by_name(wrong: dict[str, object]) -> None:
+    with pytest.raises(ff.InputError, match=f"{next(iter(wrong))}="):
+        replace(QUICK, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    factors = [cosine(step, 100, 0.1) for step in range(100)]
+    assert factors.index(max(factors)) == 9
+    assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert all(b < a for a, b in itertools.pairwise(factors[10:]))
+    assert factors[55] == pytest.approx(0.5)
+    assert cosine(0, 10, 0.0) == 1.0
+
+
+def test_weight_decay_spares_biases_and_normalisation() -> None:
+    module = net()
+    decayed, spared = make_optimizer(module, QUICK).param_groups
+    assert {id(p) for p in decayed["params"]} == {id(module[0].weight), id(module[6].weight)}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (5e-4, 0.0)
+    assert len(spared["params"]) == 4
+
+
+def test_a_step_is_nesterov_momentum_with_decay() -> None:
+    """Two steps against the update written out."""
+    module = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(module.weight, 1.0)
+    optimizer = make_optimizer(module, Recipe(lr=0.1, weight_decay=0.01))
+    weight, velocity = 1.0, 0.0
+    for gradient in (0.5, -0.2):
+        module.weight.grad = torch.full_like(module.weight, gradient)
+        optimizer.step()
+        decayed = gradient + 0.01 * weight
+        velocity = 0.9 * velocity + decayed
+        weight -= 0.1 * (decayed + 0.9 * velocity)
+        assert module.weight.detach().flatten().tolist() == pytest.approx([weight] * 2)
+
+
+def test_bfloat16_learns_too(tmp_path: Path) -> None:
+    _, history = run(tmp_path, replace(QUICK, epochs=8, precision="bf16"))
+    assert history[-1]["accuracy"] > 0.9
+
+
+# The file of a classifier
+
+
+def test_a_classifier_file_gives_the_classifier_back(tmp_path: Path) -> None:
+    module = models.build("bit", 200).half().float().eval()
+    facts = {"architecture": "bit", "classes": 200, "mean": [0.5] * 3, "std": [0.5] * 3}
+    models.save(module, tmp_path / "x.safetensors", facts)
+    again, read = models.read(tmp_path / "x.safetensors")
+    assert equal(module, again)
+    assert read == facts
+    assert ff.Classifier.load(str(tmp_path / "x.safetensors")).fingerprint() == ff.Classifier.load(str(tmp_path / "x.safetensors")).fingerprint()
+
+
+@pytest.mark.parametrize("name", models.SHIPPED)
+def test_shipped_files_are_small_and_say_how_they_were_made(name: str) -> None:
+    path = models.shipped_path(name)
+    module, facts = models.read(path)
+    limit = 700_000 if facts["classes"] == 200 else 1_500_000
+    assert path.stat().st_size <= limit
+    assert {tensor.dtype for tensor in load_file(path).values()} <= {torch.float16, torch.int64}
+    assert facts["suite"] == f"glyphs-{facts['classes']}"
+    assert facts["command"].endswith(name)
+    assert Recipe(**facts["recipe"]).epochs > 0
+    assert 0.5 < facts["test_accuracy"] < 0.97
+    assert not module.training
+
+
+def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ff.InputError, match="does not say which architecture"):
+        models.read(tmp_path / "x.safetensors")
+    with pytest.raises(ff.InputError, match="no architecture 'alexnet'"):
+        models.build("alexnet", 10)
