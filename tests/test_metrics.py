@@ -104,6 +104,7 @@ def test_threshold_at_round_numbers():
     assert m.fpr_at_tpr_id(range(100), [44.5, 45.5], 0.55) == 0.5  # 0.55 * 100 exceeds 55 in floating point
     above = math.nextafter(0.55, 1)
     assert m.fpr_at_tpr_id(range(100), [44.0, 45.0], above) == 1.0  # 55 of 100 are now one too few
+    assert m.fpr_at_tpr_id([1, 2, 3], [2], math.nextafter(1 / 3, 1)) == 1.0  # times 3 it is 1, yet 1 of 3 is too few
 
 
 @settings(max_examples=150, deadline=None)
@@ -292,6 +293,7 @@ def test_fpr_interval_brackets_the_threshold_by_ranks():
 def test_fpr_interval_admits_what_few_id_images_cannot_tell():
     s_out = np.zeros(100)
     assert m.fpr_interval(np.arange(1, 51), s_out).high > 0.99 and m.fpr_interval(np.arange(1, 101), s_out).high < 0.05
+    assert m.fpr_interval([1, 2], [5] * 500, tpr=0.1).low == 0.0  # the true threshold may well be above both
     assert m.fpr_interval(np.ones(100), [INF] * 100).low > 0.9 and m.fpr_interval([-INF] * 100, s_out).low > 0.9
 
 
@@ -316,9 +318,9 @@ def test_clusters_of_equal_images_count_as_their_number():
     for f in (m.fpr_interval, m.fpr_ood_interval, m.auroc_interval):
         assert f(s_in, five, clusters=ids) == pytest.approx(f(s_in, once), abs=0.012)
         assert np.diff(f(s_in, five)) < 0.85 * np.diff(f(s_in, once))
-    perfect = m.fpr_interval(s_in, np.full(200, -9.0), clusters=np.repeat(np.arange(40), 5))
-    t = stats.t.ppf(0.025, 199) / stats.t.ppf(0.025, 39)
-    assert perfect.high == pytest.approx(1 - 0.025 ** (1 / (40 * t**2)), rel=0.1)
+    perfect = m.fpr_interval(s_in, np.full(40, -9.0), clusters=np.repeat(np.arange(8), 5), draws=20000)
+    t = stats.t.ppf(0.025, 39) / stats.t.ppf(0.025, 7)
+    assert perfect.high == pytest.approx(1 - 0.025 ** (1 / (8 * t**2)), rel=0.03)
 
 
 def test_ap_interval():
@@ -446,6 +448,31 @@ def test_few_clusters_need_the_t_quantile():
         return rng.normal(0.5, 1, 1000), rng.normal(0, 1, 4)[ids]
 
     assert covers(draw, lambda x, y: m.auroc_interval(x, y, clusters=ids), auroc_of(0.5), 600) >= 0.9
+
+
+def test_without_widening_clusters_are_resampled():
+    """With t replaced by the normal quantile the interval is that of a bootstrap over the clusters at hand."""
+    rng, ids = np.random.default_rng(8), np.repeat(np.arange(60), 10)
+    s_in, s_out = rng.normal(1, 1, 4000), 0.8 * rng.normal(0, 1, 60)[ids] + 0.6 * rng.normal(0, 1, 600)
+    groups = [s_out[ids == c] for c in range(60)]
+    drawn = [np.concatenate([groups[c] for c in rng.integers(60, size=60)]) for _ in range(600)]
+    again = [rng.choice(s_in, s_in.size) for _ in drawn]
+    resampled = np.quantile([m.auroc(x, y) for x, y in zip(again, drawn, strict=True)], [0.025, 0.975])
+    assert m.placement_interval([m.placements(s_in, s_out)], clusters=[ids], widen=False) == pytest.approx(resampled, abs=0.012)
+    resampled = np.quantile([m.fpr_at_95_tpr_id(x, y) for x, y in zip(again, drawn, strict=True)], [0.025, 0.975])
+    assert m.mean_fpr_interval(s_in, [s_out], clusters=[ids], widen=False) == pytest.approx(resampled, abs=0.03)
+    # Two clusters: widened, the interval says next to nothing; resampled, it spans the two.
+    two = np.arange(600) % 2
+    s_two = s_out + two
+    apart = [m.auroc(s_in, s_two[two == c]) for c in (1, 0)]
+    low, high = m.placement_interval([m.placements(s_in, s_two)], clusters=[two], widen=False)
+    assert low <= apart[0] < apart[1] <= high
+    assert high - low < 3 * (apart[1] - apart[0]) < 0.9
+    assert np.diff(m.placement_interval([m.placements(s_in, s_two)], clusters=[two])) > 0.9
+    test = m.paired_placement_test(*[[m.placements(s_in, s_two + shift)] for shift in (0, 0.1 * two)], clusters=[two], widen=False)
+    assert test.p_value == pytest.approx(
+        2 * stats.norm.sf(abs(test.difference) / ((test.interval.high - test.interval.low) / 2 / 1.959964)), rel=1e-4
+    )
 
 
 def test_ap_interval_covers():

@@ -40,7 +40,7 @@ def net(seed: int = 0) -> nn.Sequential:
 
 def run(out: Path, recipe: Recipe = QUICK, module: nn.Module | None = None, **given: object) -> tuple[nn.Module, list[dict[str, float]]]:
     module = net() if module is None else module
-    return module, train(module, given.pop("data", pictures), recipe, transform=HALF, out=out, **given)  # type: ignore[arg-type]
+    return module, train(module, given.pop("data", lambda epoch: pictures(epoch=epoch)), recipe, transform=HALF, out=out, **given)  # type: ignore[arg-type]
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:

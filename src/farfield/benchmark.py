@@ -279,9 +279,9 @@ def _rows(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: Ma
             ood,
             group,
             auroc=float(np.mean([member.placements.v_in.mean() for member in members])),
-            auroc_interval=metrics.placement_interval([member.placements for member in members], clusters=clusters),
+            auroc_interval=metrics.placement_interval([member.placements for member in members], clusters=clusters, widen=False),
             fpr_at_95_tpr_id=float(np.mean([metrics.fpr_at_95_tpr_id(s_in, o) for o in outs])),
-            fpr_at_95_tpr_id_interval=metrics.mean_fpr_interval(s_in, outs, clusters=clusters),
+            fpr_at_95_tpr_id_interval=metrics.mean_fpr_interval(s_in, outs, clusters=clusters, widen=False),
             fpr_at_95_tpr_ood=float(np.mean([metrics.fpr_at_95_tpr_ood(s_in, o) for o in outs])),
             ap_id=float(np.mean([metrics.ap_id(s_in, o) for o in outs])),
             ap_ood=float(np.mean([metrics.ap_ood(s_in, o) for o in outs])),
@@ -313,6 +313,7 @@ def _rank(rows: Sequence[Row], placed: Mapping[str, Sequence[ScoredSet]]) -> Non
                         [scored.placements for scored in theirs],
                         [scored.placements for scored in mine],
                         clusters=[scored.clusters for scored in mine],
+                        widen=False,
                     )
                     better += test.p_value < SIGNIFICANT
             row.rank = 1 + better

@@ -25,6 +25,7 @@ Scored: TypeAlias = tuple[Scores, Outs]
 Ids: TypeAlias = Scores | None
 IdSets: TypeAlias = Sequence[Ids] | None
 Variant: TypeAlias = Literal["at-least", "argmin"]
+_MANY = 1e9  # degrees of freedom at which t is normal
 Vector = Float64[np.ndarray, "_"]
 Codes = Int64[np.ndarray, "_"]
 
@@ -161,15 +162,18 @@ def mean_auroc_interval(s_in: Scores, outs: Outs, *, clusters: IdSets = None, le
     return placement_interval([placements(s_in, s_out) for s_out in _all_scores(outs)], clusters=clusters, level=level)
 
 
-def placement_interval(sets: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95) -> Interval:
+def placement_interval(sets: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95, widen: bool = True) -> Interval:
     """Return the interval of the mean AUROC over K >= 1 sets that share the ID images (DeLong et al. 1988, Obuchowski 1997).
 
     `logit A -+ t sqrt(var) / (A (1 - A))`, `var = S(mean_k v_in) / n_in + sum_k S(v_out_k) / n_out_k / K^2`, where S is the
     variance (of the clusters' sums, if any), and t has Satterthwaite's degrees of freedom, a term of u clusters having u - 1.
     All placements equal (perfect separation, all scores tied): m disjoint pairs then all have the value A, the chance of which
     is at most `(mean / A)^m` (Markov), so `low = A (alpha / 2)^(1 / m)`; likewise `high`. One image or cluster on a side: [0, 1].
+
+    Without `widen` t is the normal quantile: what resampling the clusters at hand gives, which with two or three of them says how far
+    those differ and is too narrow for others of their kind.
     """
-    tail, (value, error, df, pairs) = _tail(level), _estimate(sets, clusters)
+    tail, (value, error, df, pairs) = _tail(level), _estimate(sets, clusters, widen)
     if error == 0 or math.isinf(error):
         return _without_spread(value, 0.0, pairs, tail)
     half = stdtrit(df, 1 - tail) * error / (value * (1 - value))
@@ -186,16 +190,19 @@ def paired_auroc_test(a: Scored, b: Scored, *, clusters: IdSets = None, level: f
     return paired_placement_test(sets_a, sets_b, clusters=clusters, level=level)
 
 
-def paired_placement_test(a: Sequence[Placements], b: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95) -> PairedTest:
+def paired_placement_test(
+    a: Sequence[Placements], b: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95, widen: bool = True
+) -> PairedTest:
     """Test as `paired_auroc_test`: `t = (A_a - A_b) / sqrt(var)`, var as in `placement_interval` but of placements' differences.
 
-    All differences equal: its bound, for values from -1 to 1 (all 0: p = 1). Source: DeLong et al. 1988; Obuchowski 1997.
+    All differences equal: its bound, for values from -1 to 1 (all 0: p = 1). `widen` as in `placement_interval`. Source: DeLong et al.
+    1988; Obuchowski 1997.
     """
     tail, sizes_a, sizes_b = _tail(level), *([(p.v_in.size, p.v_out.size) for p in sets] for sets in (a, b))
     if sizes_a != sizes_b:
         raise InputError(f"`a` and `b` must score the same images; their (ID, OOD) counts are {sizes_a} and {sizes_b}.")
     differences = [Placements(p.v_in - q.v_in, p.v_out - q.v_out) for p, q in zip(a, b, strict=True)]
-    value, error, df, pairs = _estimate(differences, clusters)
+    value, error, df, pairs = _estimate(differences, clusters, widen)
     if error == 0 or math.isinf(error):
         return PairedTest(value, _without_spread(value, -1.0, pairs, tail), min(1.0, 2 * (1 + abs(value)) ** -pairs))
     half = float(stdtrit(df, 1 - tail)) * error
@@ -217,14 +224,15 @@ def fpr_interval(
 
 
 def mean_fpr_interval(
-    s_in: Scores, outs: Outs, *, clusters: IdSets = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000
+    s_in: Scores, outs: Outs, *, clusters: IdSets = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000, widen: bool = True
 ) -> Interval:
     """Return the joint interval of the mean `fpr_at_tpr_id` over sets that share the ID images, and so one drawn threshold.
 
-    As `fpr_interval`, but the added 1 goes to the smallest set alone: a bound on a sum needs it once (Fay and Feuer 1997).
+    As `fpr_interval`, but the added 1 goes to the smallest set alone: a bound on a sum needs it once (Fay and Feuer 1997). `widen` as in
+    `placement_interval`.
     """
     x, ys = _scores(s_in, "s_in"), _all_scores(outs)
-    return _fpr_interval([(x, np.arange(x.size)), *zip(ys, _codes(clusters, ys), strict=True)], tpr, level, seed, draws)
+    return _fpr_interval([(x, np.arange(x.size)), *zip(ys, _codes(clusters, ys), strict=True)], tpr, level, seed, draws, widen)
 
 
 def fpr_ood_interval(
@@ -306,7 +314,7 @@ def _threshold(ordered: Vector, tpr: float) -> float:
     if not 0 < tpr <= 1:
         raise InputError(f"`tpr` must be above 0 and at most 1, as 0.95; got {tpr}.")
     guess = math.ceil(tpr * ordered.size)  # may be off by one: 0.55 * 100 is 55.000000000000007
-    return float(ordered[-next(k for k in (guess - 1, guess, guess + 1) if k > 0 and k / ordered.size >= tpr)])
+    return float(ordered[-next(k for k in (guess - 1, guess, guess + 1) if k / ordered.size >= tpr)])
 
 
 def _nearest_threshold(ordered: Vector, s_out: Vector, tpr: float) -> float:
@@ -342,7 +350,7 @@ def _variance_of_mean(values: Vector, codes: Codes) -> float:
     return float(sums @ sums) * sums.size / (sums.size - 1) / values.size**2
 
 
-def _estimate(sets: Sequence[Placements], clusters: IdSets) -> tuple[float, float, float, int]:
+def _estimate(sets: Sequence[Placements], clusters: IdSets, widen: bool) -> tuple[float, float, float, int]:
     """Return the mean placement, its standard error and degrees of freedom, and how many disjoint pairs of images there are."""
     if len({p.v_in.size for p in sets}) != 1:
         raise InputError(f"There must be one or more sets, on the same ID images; got {[p.v_in.size for p in sets]} of them.")
@@ -353,7 +361,7 @@ def _estimate(sets: Sequence[Placements], clusters: IdSets) -> tuple[float, floa
         return float(v_in.mean()), math.inf, 1.0, 0
     parts = [_variance_of_mean(v, c) for v, c in zip([*v_outs, v_in], codes, strict=True)]
     df = sum(parts) ** 2 / sum(p**2 / (u - 1) for p, u in zip(parts, units, strict=True)) if any(parts) else 1.0
-    return float(v_in.mean()), math.sqrt(sum(parts)), df, min(v_in.size, len(sets) * min(units[:-1]))
+    return float(v_in.mean()), math.sqrt(sum(parts)), df if widen else _MANY, min(v_in.size, len(sets) * min(units[:-1]))
 
 
 def _without_spread(value: float, bottom: float, pairs: int, tail: float) -> Interval:
@@ -362,7 +370,7 @@ def _without_spread(value: float, bottom: float, pairs: int, tail: float) -> Int
     return Interval(bottom + (value - bottom) * shrink, 1 - (1 - value) * shrink)
 
 
-def _effective_size(flags: Vector, codes: Codes, tail: float) -> float:
+def _effective_size(flags: Vector, codes: Codes, tail: float, widen: bool) -> float:
     """Return how many independent images the clusters are worth for the rate of these flags."""
     n, units = flags.size, int(codes.max()) + 1
     if units == n:
@@ -370,16 +378,17 @@ def _effective_size(flags: Vector, codes: Codes, tail: float) -> float:
     rate, variance = float(flags.mean()), _variance_of_mean(flags, codes)
     # With all flags equal the design effect is unknown: a whole cluster then counts as one image.
     size = units if rate in (0, 1) else rate * (1 - rate) / variance if variance else n
-    return float(max(1, min(n, size) * (stdtrit(n - 1, tail) / stdtrit(units - 1, tail)) ** 2))
+    shrink = (stdtrit(n - 1, tail) / stdtrit(units - 1, tail)) ** 2 if widen else 1.0
+    return float(max(1, min(n, size) * shrink))
 
 
-def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, seed: int, draws: int) -> Interval:
+def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, seed: int, draws: int, widen: bool = True) -> Interval:
     """Return the interval of the mean over `sides[1:]` of the rates above a quantile of `sides[0]`."""
     kept, tail, rng = np.sort(sides[0][0]), _tail(level), np.random.default_rng(seed)
     threshold = _threshold(kept, tpr)
     if min(codes.max() for _, codes in sides) == 0:
         return Interval(0.0, 1.0)
-    units, *sizes = [_effective_size((values >= threshold).astype(np.float64), codes, tail) for values, codes in sides]
+    units, *sizes = [_effective_size((values >= threshold).astype(np.float64), codes, tail, widen) for values, codes in sides]
     below, step = rng.binomial(round(units), 1 - tpr, draws), kept.size / round(units)
     ends = np.concatenate([[-np.inf], kept, [np.inf]])
     loose, strict = ends[(below * step).astype(int)], ends[np.minimum(np.ceil((below + 1) * step), kept.size + 1).astype(int)]

@@ -166,10 +166,10 @@ def purity(case: Case) -> None:
     before = {name: column.clone() for name, column in {**some.train.columns(), **some.id.columns()}.items()}
     detector = case.quiet(some.train)
     first = detector(some.id)
-    assert torch.equal(first, case.quiet(some.train)(some.id)), "Two fits on the same data differ."
-    assert torch.equal(first, detector.train()(some.id)), "Scores change in training mode."
     for name, column in {**some.train.columns(), **some.id.columns()}.items():
         assert torch.equal(column, before[name]), f"`{name}` was changed in place."
+    assert torch.equal(first, case.quiet(some.train)(some.id)), "Two fits on the same data differ."
+    assert torch.equal(first, detector.train()(some.id)), "Scores change in training mode."
     assert not any(parameter.requires_grad for parameter in detector.parameters()), "The detector has parameters that want gradients; use buffers."
     wanting = some.id.having(**{name: some.id.columns()[name].requires_grad_() for name in detector.needs})
     assert not detector(wanting).requires_grad, "Scores carry gradients."

@@ -22,7 +22,7 @@ from farfield.errors import InputError
 
 # Widths for a head of at most 200 classes, and for more: the files stay under 0.7 and 1.5 MB at 16 bits.
 _RESNET_WIDTHS = ((16, 32, 64, 128), (20, 40, 80, 160))
-_VIT_WIDTHS = (80, 112)
+_VIT_WIDTHS = (88, 120)
 
 
 def _size(classes: int) -> int:
@@ -51,10 +51,14 @@ def _bit(classes: int) -> nn.Module:
 
 
 def _vit(classes: int) -> nn.Module:
+    from timm.layers.hybrid_embed import HybridEmbed
     from timm.models.vision_transformer import VisionTransformer
 
+    # Overlapping convolutions make the tokens (Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021): 16 of 32 x 32 pixels.
+    stem = [layer for i, o in ((3, 16), (16, 32), (32, 64)) for layer in (nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())]
+    embed = partial(HybridEmbed, backbone=nn.Sequential(*stem))
     width = _VIT_WIDTHS[_size(classes)]
-    return VisionTransformer(img_size=32, patch_size=4, num_classes=classes, embed_dim=width, depth=4, num_heads=4, mlp_ratio=4)
+    return VisionTransformer(img_size=32, patch_size=1, num_classes=classes, embed_dim=width, depth=3, num_heads=4, embed_layer=embed)
 
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "bit": _bit, "vit": _vit}
@@ -99,7 +103,10 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise InputError(f"{path} does not say which architecture it holds (no `farfield` entry in its metadata).")
     facts: dict[str, Any] = json.loads(metadata["farfield"])
     module = build(facts["architecture"], facts["classes"])
-    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    try:
+        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path} holds a {facts['architecture']} of another version: its weights do not fit this Farfield's.") from error
     return module.eval(), facts
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,7 +24,6 @@ from torch.utils.data import DataLoader
 
 from farfield.errors import InputError
 
-Precision = Literal["no", "bf16", "fp16"]
 Progress = Callable[[str, int, int], None]
 LossFunction = Callable[[Float[Tensor, "n c"], Int64[Tensor, " n"]], Float[Tensor, ""]]
 
@@ -57,9 +56,9 @@ class Recipe:
     batch_size: int = 256
     lr: float = 0.5
     weight_decay: float = 5e-4
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     warmup: float = 0.1
-    precision: Precision = "no"
+    precision: str = "no"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -128,8 +127,10 @@ def train(
         InputError: when `out` holds a run of another recipe or model, or the loss is no longer finite (the last good checkpoint stays).
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import set_seed
 
+    AcceleratorState._reset_state()  # it is one per process, and an earlier run may have had another precision
     accelerator = Accelerator(mixed_precision=recipe.precision)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
