@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = {
-    "metrics.py": ["tests/test_metrics.py"],
+    "metrics/values.py": ["tests/test_metrics.py"],
+    "metrics/intervals.py": ["tests/test_metrics.py"],
     "stats.py": ["tests/test_stats.py", "tests/test_conformance.py"],
     "outputs.py": ["tests/test_conformance.py", "tests/test_detectors.py"],
     "detectors/logits.py": ["tests/test_detectors.py", "tests/test_conformance.py"],

@@ -6,6 +6,7 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from farfield.data import glyphs
 
@@ -23,7 +24,9 @@ def main() -> None:
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    figure.savefig(Path(__file__).with_name("glyphs.png"), dpi=110)
+    path = Path(__file__).with_name("glyphs.png")
+    figure.savefig(path, dpi=110)
+    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
 
 
 if __name__ == "__main__":

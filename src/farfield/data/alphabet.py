@@ -2,7 +2,7 @@
 
 The rule, over the DejaVu typefaces that ship inside matplotlib:
 
-1. *Candidates* are the code points that all twelve text faces draw, without spaces, controls and combining marks.
+1. *Candidates* are the code points that all twelve text faces draw with ink, without controls and combining marks.
 2. *Homoglyphs go.* Two characters are homoglyphs when, in any of the four upright regular and bold faces compared,
    their bitmaps differ by at most 3 % of their energy under the best shift of one pixel. Of each such set
    the lowest code point stays. The same comparison holds between the classes and the unseen characters.
@@ -185,11 +185,12 @@ def is_letter(code_point: int) -> bool:
 
 
 def distinct(code_points: list[int], faces: tuple[str, ...]) -> list[int]:
-    """The code points without those that look like an earlier one."""
+    """The code points that have ink, without those that look like an earlier one."""
     same = homoglyphs(code_points, code_points, faces)
+    blank = masks(faces[0], code_points).flatten(1).amax(1) == 0
     kept: list[int] = []
     for i in range(len(code_points)):
-        if not same[i, kept].any():
+        if not blank[i] and not same[i, kept].any():
             kept.append(i)
     return [code_points[i] for i in kept]
 

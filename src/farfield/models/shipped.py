@@ -26,7 +26,7 @@ SGD = Recipe(epochs=12, batch_size=256, lr=0.2, weight_decay=5e-4, optimizer="sg
 RECIPES = {
     "resnet": SGD,
     "bit": SGD,
-    "vit": replace(SGD, epochs=30, lr=2e-3, weight_decay=0.05, optimizer="adamw", precision="no"),
+    "vit": replace(SGD, epochs=24, lr=2e-3, weight_decay=0.05, optimizer="adamw", precision="no"),
 }
 NORMALIZE = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 

@@ -1,14 +1,10 @@
-"""The conformance suite every detector passes, public so that yours can too.
-
-`check_detector(Mine.fit, unusual=..., refused=..., oracle=...)` runs all of `CHECKS` on small worlds made here and raises an
-`AssertionError` that says what is wrong. A shaper is checked in a chain: `check_detector(chain(Mine.fit, MaxLogit.fit), ...)`.
-"""
+"""The checks, one function each: what is wrong is the message of its `AssertionError`."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +18,8 @@ from farfield import detectors, metrics
 from farfield.detectors.base import Detector, Exported, Fitter
 from farfield.detectors.compose import options_of
 from farfield.errors import FarfieldWarning, InputError
-from farfield.outputs import Data, Head, Outputs
+from farfield.outputs import Data, Outputs
+from farfield.testing.worlds import Counted, cast, with_features, world
 
 Arrays = Mapping[str, np.ndarray]
 Oracle = Callable[..., np.ndarray]
@@ -56,72 +53,6 @@ class Case:
             return self.fit(train, **options)
 
 
-@dataclass(frozen=True)
-class World:
-    """Outputs of an imagined classifier: training, ID test, OOD test."""
-
-    train: Outputs
-    id: Outputs
-    ood: Outputs
-
-
-def world(
-    n: int = 400, d: int = 24, c: int = 8, *, seed: int = 0, offset: float = 0.0, uneven: bool = False, dtype: torch.dtype = torch.float32
-) -> World:
-    """An easy world: ID features around class means after a ReLU, OOD features small and in no class's direction.
-
-    Args:
-        n: training samples. d: features. c: classes. seed: of everything random.
-        offset: how far features are from zero, in their own units.
-        uneven: whether the features' units spread over four orders of magnitude.
-        dtype: of logits and features.
-    """
-    random = torch.Generator().manual_seed(seed)
-    means = 4.0 * (torch.rand(c, d, generator=random) < 0.4)
-    units = 10 ** (4 * torch.rand(d, generator=random) - 2) if uneven else torch.ones(d)
-    # Centred weights, so that what all classes share raises no logit.
-    weight = (means - means.mean(0)) / units
-    bias = -(weight * units @ means.mean(0))
-
-    def outputs(features: Tensor, labels: Tensor, first_id: int) -> Outputs:
-        features = (features + offset) * units
-        head = Head(weight, bias)
-        exact = features.double() @ weight.double().T + bias.double()
-        ids = torch.arange(first_id, first_id + len(labels))
-        return Outputs(exact.to(dtype), features.to(dtype), labels, head, {}, ids)
-
-    def sample(m: int, first_id: int) -> Outputs:
-        labels = torch.arange(m) % c
-        return outputs(torch.relu(means[labels] + 0.5 * torch.randn(m, d, generator=random)), labels, first_id)
-
-    strange = torch.relu(0.4 + 0.4 * torch.randn(60, d, generator=random))
-    return World(sample(n, 0), sample(80, n), outputs(strange, torch.full((60,), -1), n + 80))
-
-
-def check_detector(
-    fit: Fitter,
-    *,
-    unusual: Mapping[str, Mapping[str, Any]] | None = None,
-    refused: Mapping[str, Any] | None = None,
-    oracle: Oracle | None = None,
-    classes: Sequence[type[torch.nn.Module]] = (),
-) -> None:
-    """Runs every check of `CHECKS`; the arguments are those of `Case`.
-
-    Raises:
-        AssertionError: the first thing that is wrong, after the name of the check.
-
-    >>> from farfield.detectors import MaxLogit
-    >>> check_detector(MaxLogit.fit)
-    """
-    case = Case(fit, unusual or {}, refused or {}, oracle, classes)
-    for name, check in CHECKS.items():
-        try:
-            check(case)
-        except AssertionError as error:
-            raise AssertionError(f"{name}: {error}") from error
-
-
 def direction(case: Case) -> None:
     """Scores are higher for ID than for OOD on an easy world."""
     easy = world()
@@ -145,9 +76,9 @@ def shape_and_type(case: Case) -> None:
 def precision_agrees(case: Case) -> None:
     """Half-precision inputs score as the same numbers in float32 do."""
     some = world(dtype=torch.float16)
-    detector = case.quiet(_cast(some.train, torch.float32))
-    _close(detector(some.id), detector(_cast(some.id, torch.float32)), 1e-6, "float16 inputs and the same numbers in float32")
-    _close(detector(_cast(some.id, torch.float64)), detector(_cast(some.id, torch.float32)), TOLERANCE, "float64 inputs and the same in float32")
+    detector = case.quiet(cast(some.train, torch.float32))
+    _close(detector(some.id), detector(cast(some.id, torch.float32)), 1e-6, "float16 inputs and the same numbers in float32")
+    _close(detector(cast(some.id, torch.float64)), detector(cast(some.id, torch.float32)), TOLERANCE, "float64 inputs and the same in float32")
 
 
 def batch_mates(case: Case) -> None:
@@ -179,7 +110,7 @@ def chunks_agree(case: Case) -> None:
     """Fitting chunk by chunk, or on rows in another order, gives what fitting on all at once gives, in as many passes as declared."""
     some = world(n=1200)
     whole = case.quiet(some.train)(some.id)
-    chunked = _Counted([some.train[start : start + 170] for start in range(0, 1200, 170)])
+    chunked = Counted([some.train[start : start + 170] for start in range(0, 1200, 170)])
     detector = case.quiet(chunked)
     _close(detector(some.id), whole, TOLERANCE, "a fit in chunks and a fit at once")
     assert chunked.passes == detector.passes, f"`fit` went over the data {chunked.passes} times and declares passes = {detector.passes}."
@@ -251,17 +182,17 @@ def degenerate(case: Case) -> None:
         "one sample per class": some.train[:8],
         "one sample": some.train[:1],
         "a missing class": some.train[(some.train.labels != 3).nonzero()[:, 0]],
-        "five constant features": _with(some.train, constant),
-        "all features constant": _with(some.train, flat),
+        "five constant features": with_features(some.train, constant),
+        "all features constant": with_features(some.train, flat),
         "duplicate rows": some.train[torch.arange(400) % 40],
-        "zero rows": _with(some.train, half),
+        "zero rows": with_features(some.train, half),
     }
     small = {name: value for call in case.unusual.values() for name, value in call.items() if name == "k"}
     for name, train in worlds.items():
         for options in ({}, small):
             detector = _fitted_or_refused(case, train, options, name)
             if detector is not None:
-                for what, outputs in {"ID": some.id, "OOD": some.ood, "the zero vector": _with(some.id, torch.zeros(80, 24))}.items():
+                for what, outputs in {"ID": some.id, "OOD": some.ood, "the zero vector": with_features(some.id, torch.zeros(80, 24))}.items():
                     assert torch.isfinite(detector(outputs)).all(), f"{name}: the scores of {what} have NaN or infinity."
 
 
@@ -350,28 +281,6 @@ CHECKS: dict[str, Callable[[Case], None]] = {
         exports,
     )
 }
-
-
-class _Counted:
-    """Training data that counts how often it was gone over to the end."""
-
-    def __init__(self, parts: Sequence[Outputs]) -> None:
-        self.parts, self.passes, self.samples = parts, 0, sum(map(len, parts))
-
-    def __iter__(self) -> Iterator[Outputs]:
-        yield from self.parts
-        self.passes += 1
-
-
-def _cast(outputs: Outputs, dtype: torch.dtype) -> Outputs:
-    assert outputs.logits is not None and outputs.features is not None
-    return outputs.having(logits=outputs.logits.to(dtype), features=outputs.features.to(dtype))
-
-
-def _with(outputs: Outputs, features: Tensor) -> Outputs:
-    """The outputs with other features, and the logits of those."""
-    assert outputs.head is not None
-    return outputs.having(features=features, logits=outputs.head(features))
 
 
 def _arrays(outputs: Outputs) -> Arrays:

@@ -1,33 +1,32 @@
-"""AUROC, FPR and AUPR from scores alone, each with an interval; a higher score means more in-distribution.
-
-Everywhere `s_in` (n_in,) and `s_out` (n_out,) are the scores of the ID and the OOD images, as any array-like. Ties count exactly;
-infinities are legal, since they order; what is empty, not 1-D or has NaN raises `InputError`. `clusters` (n_out,) numbers the
-source of each OOD image: crops of one photograph are not independent, and the interval widens accordingly. `outs` are the `s_out`
-of several OOD sets that share the ID images, with one `clusters` array, or None, for each.
-"""
+"""An interval for every figure, and a test between two detectors on the same images."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float64, Int64
-from numpy.typing import ArrayLike
-from scipy.special import betaincinv, expit, logit, ndtri, stdtr, stdtrit  # type: ignore[import-untyped, unused-ignore]
-from torch import Tensor
+from scipy.special import betaincinv, expit, logit, ndtri, stdtr, stdtrit
 
 from farfield.errors import InputError
+from farfield.metrics.values import (
+    Codes,
+    Outs,
+    Placements,
+    Scores,
+    Vector,
+    as_pair,
+    as_scores,
+    as_sets,
+    average_precision,
+    count_at_least,
+    placements,
+    threshold_at,
+)
 
-Scores: TypeAlias = ArrayLike | Sequence[float] | Tensor
-Outs: TypeAlias = Sequence[Scores]
 Scored: TypeAlias = tuple[Scores, Outs]
 Ids: TypeAlias = Scores | None
 IdSets: TypeAlias = Sequence[Ids] | None
-Variant: TypeAlias = Literal["at-least", "argmin"]
 _MANY = 1e9  # degrees of freedom at which t is normal
-Vector = Float64[np.ndarray, "_"]
-Codes = Int64[np.ndarray, "_"]
 
 
 class Interval(NamedTuple):
@@ -43,97 +42,6 @@ class PairedTest(NamedTuple):
     difference: float
     interval: Interval
     p_value: float
-
-
-@dataclass(frozen=True)
-class Placements:
-    """Where each image stands in the other side: `v_in[i] = P(s_in[i] > S_out) + P(=) / 2`; the mean of either is the AUROC."""
-
-    v_in: Vector
-    v_out: Vector
-
-
-def auroc(s_in: Scores, s_out: Scores) -> float:
-    """Return the area under the ROC curve, `P(S_in > S_out) + P(S_in = S_out) / 2`, by ranks (Hanley and McNeil 1982).
-
-    >>> auroc([3, 2, 2], [1, 2])
-    0.8333333333333334
-    """
-    x, y = _pair(s_in, s_out)
-    return int(_twice_above(x, y).sum()) / (2 * x.size * y.size)
-
-
-def placements(s_in: Scores, s_out: Scores) -> Placements:
-    """Return the placements of a detector on an OOD set, which `placement_interval` and `paired_placement_test` start from.
-
-    >>> placements([3, 2], [1, 2])
-    Placements(v_in=array([1.  , 0.75]), v_out=array([1.  , 0.75]))
-    """
-    x, y = _pair(s_in, s_out)
-    return Placements(_twice_above(x, y) / (2 * y.size), _twice_above(-y, -x) / (2 * x.size))
-
-
-def fpr_at_tpr_id(s_in: Scores, s_out: Scores, tpr: float = 0.95, *, variant: Variant = "at-least") -> float:
-    """Return the OOD fraction accepted, `mean(s_out >= t)`, at the largest t in s_in with `mean(s_in >= t) >= tpr`.
-
-    The variant "argmin" repeats the code of Outlier Exposure and MOS: of the distinct scores the one whose recall is nearest to
-    `tpr`, which may keep less of ID; the lowest of equals.
-
-    >>> fpr_at_tpr_id(range(100), [4, 5, 6])
-    0.6666666666666666
-    """
-    x, y = _pair(s_in, s_out)
-    if variant not in ("at-least", "argmin"):
-        raise InputError(f'`variant` must be "at-least" or "argmin"; got {variant!r}.')
-    threshold = _threshold(np.sort(x), tpr) if variant == "at-least" else _nearest_threshold(np.sort(x), y, tpr)
-    return float(np.mean(y >= threshold))
-
-
-def fpr_at_95_tpr_id(s_in: Scores, s_out: Scores, *, variant: Variant = "at-least") -> float:
-    """Return `fpr_at_tpr_id` at 0.95, as MOS and most papers; never in one column with `fpr_at_95_tpr_ood`, a different thing."""
-    return fpr_at_tpr_id(s_in, s_out, variant=variant)
-
-
-def fpr_at_95_tpr_ood(s_in: Scores, s_out: Scores) -> float:
-    """Return the ID fraction flagged, `mean(s_in <= t)`, at the smallest t with `mean(s_out <= t) >= 0.95` (OpenOOD v1.5).
-
-    >>> fpr_at_95_tpr_ood([0, 1, 2, 3], [1, 1, 2])
-    0.75
-    """
-    x, y = _pair(s_in, s_out)
-    return fpr_at_tpr_id(-y, -x)
-
-
-def ap_id(s_in: Scores, s_out: Scores) -> float:
-    """Return the average precision, ID positive: `sum_k (R_k - R_(k-1)) P_k`, tied scores being one step k.
-
-    >>> ap_id([1, 1], [1, 1, 1, 1])
-    0.3333333333333333
-    """
-    return _average_precision(*_pair(s_in, s_out))
-
-
-def ap_ood(s_in: Scores, s_out: Scores) -> float:
-    """Return the average precision, OOD positive and the lowest score first; otherwise as `ap_id`."""
-    x, y = _pair(s_in, s_out)
-    return _average_precision(-y, -x)
-
-
-def aupr_trapezoid_id(s_in: Scores, s_out: Scores) -> float:
-    """Return the trapezoid under the precision-recall curve, ID positive. Optimistic: only to compare with OpenOOD, else `ap_id`.
-
-    Precision is not linear in recall, so a constant score with 10 % positives gets 0.55 (Davis and Goadrich 2006).
-
-    >>> aupr_trapezoid_id([0], [0] * 9)
-    0.55
-    """
-    return _trapezoid(*_pair(s_in, s_out))
-
-
-def aupr_trapezoid_ood(s_in: Scores, s_out: Scores) -> float:
-    """Return the trapezoid under the precision-recall curve, OOD positive. Optimistic, as `aupr_trapezoid_id`; see `ap_ood`."""
-    x, y = _pair(s_in, s_out)
-    return _trapezoid(-y, -x)
 
 
 def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval:
@@ -159,7 +67,7 @@ def auroc_interval(s_in: Scores, s_out: Scores, *, clusters: Ids = None, level: 
 
 def mean_auroc_interval(s_in: Scores, outs: Outs, *, clusters: IdSets = None, level: float = 0.95) -> Interval:
     """Return the joint interval of the mean AUROC over sets that share the ID images; formulas at `placement_interval`."""
-    return placement_interval([placements(s_in, s_out) for s_out in _all_scores(outs)], clusters=clusters, level=level)
+    return placement_interval([placements(s_in, s_out) for s_out in as_sets(outs)], clusters=clusters, level=level)
 
 
 def placement_interval(sets: Sequence[Placements], *, clusters: IdSets = None, level: float = 0.95, widen: bool = True) -> Interval:
@@ -186,7 +94,7 @@ def paired_auroc_test(a: Scored, b: Scored, *, clusters: IdSets = None, level: f
     >>> paired_auroc_test(([2, 3], [[0, 1, 4]]), ([2, 3], [[0, 1, 4]])).p_value
     1.0
     """
-    sets_a, sets_b = ([placements(s_in, s_out) for s_out in _all_scores(outs)] for s_in, outs in (a, b))
+    sets_a, sets_b = ([placements(s_in, s_out) for s_out in as_sets(outs)] for s_in, outs in (a, b))
     return paired_placement_test(sets_a, sets_b, clusters=clusters, level=level)
 
 
@@ -219,7 +127,7 @@ def fpr_interval(
     or `Beta(c + 1, n - c)` (high). Clusters divide c and n by their design effect (Korn and Graubard 1998). Fewer than 72 ID
     images (at the defaults) put no bound under their 5 % quantile, so `high` is 1.
     """
-    x, y = _pair(s_in, s_out)
+    x, y = as_pair(s_in, s_out)
     return mean_fpr_interval(x, [y], clusters=[clusters], tpr=tpr, level=level, seed=seed, draws=draws)
 
 
@@ -231,7 +139,7 @@ def mean_fpr_interval(
     As `fpr_interval`, but the added 1 goes to the smallest set alone: a bound on a sum needs it once (Fay and Feuer 1997). `widen` as in
     `placement_interval`.
     """
-    x, ys = _scores(s_in, "s_in"), _all_scores(outs)
+    x, ys = as_scores(s_in, "s_in"), as_sets(outs)
     return _fpr_interval([(x, np.arange(x.size)), *zip(ys, _codes(clusters, ys), strict=True)], tpr, level, seed, draws, widen)
 
 
@@ -239,7 +147,7 @@ def fpr_ood_interval(
     s_in: Scores, s_out: Scores, *, clusters: Ids = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000
 ) -> Interval:
     """Return the interval of `fpr_at_95_tpr_ood`: `fpr_interval` with the roles exchanged; clusters blur the threshold."""
-    x, y = _pair(s_in, s_out)
+    x, y = as_pair(s_in, s_out)
     return _fpr_interval([(-y, _codes([clusters], [y])[0]), (-x, np.arange(x.size))], tpr, level, seed, draws)
 
 
@@ -253,43 +161,21 @@ def ap_interval(
     """
     if positive not in ("id", "ood"):
         raise InputError(f'`positive` must be "id" or "ood"; got {positive!r}.')
-    x, y = (np.sort(side) for side in _pair(s_in, s_out))
+    x, y = (np.sort(side) for side in as_pair(s_in, s_out))
     pos, neg = (x, y) if positive == "id" else (-y[::-1], -x[::-1])
-    tail, values, value = _tail(level), _bootstrap_ap(pos, neg, np.random.default_rng(seed), draws), _average_precision(pos, neg)
+    tail, values, value = _tail(level), _bootstrap_ap(pos, neg, np.random.default_rng(seed), draws), average_precision(pos, neg)
     if np.ptp(values) > 1e-9:
         half = ndtri(1 - tail) * values.std() / (value * (1 - value))
         return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
     rest = neg[math.ceil(-math.log(tail)) :]
     worst = np.append(rest, np.full(neg.size - rest.size, np.inf))
-    return Interval(_average_precision(pos, worst), _average_precision(pos, rest))
-
-
-def _scores(values: Scores, name: str) -> Vector:
-    try:
-        array = np.asarray(values.detach().cpu().double() if isinstance(values, Tensor) else values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"`{name}` must be a 1-D array of numbers; got {type(values).__name__} that is not.") from None
-    if array.ndim != 1 or array.size == 0:
-        raise InputError(f"`{name}` must be 1-D and not empty, one number per image; got shape {array.shape}.")
-    if (nan := np.isnan(array)).any():
-        raise InputError(f"`{name}` has NaN in {nan.sum()} of {nan.size} scores, first at position {nan.argmax()}.")
-    return array
-
-
-def _pair(s_in: Scores, s_out: Scores) -> tuple[Vector, Vector]:
-    return _scores(s_in, "s_in"), _scores(s_out, "s_out")
-
-
-def _all_scores(outs: Outs) -> list[Vector]:
-    if len(outs) == 0:
-        raise InputError("`outs` is empty; give one array of scores per OOD set.")
-    return [_scores(out, f"outs[{k}]") for k, out in enumerate(outs)]
+    return Interval(average_precision(pos, worst), average_precision(pos, rest))
 
 
 def _codes(clusters: IdSets, outs: Sequence[Vector]) -> list[Codes]:
     """Number the clusters of each set from 0, for `bincount`; where there are none, every image is its own."""
     clusters, sizes = [None] * len(outs) if clusters is None else clusters, [y.size for y in outs]
-    ids = [np.arange(n) if c is None else _scores(c, "clusters") for c, n in zip(clusters, sizes, strict=False)]
+    ids = [np.arange(n) if c is None else as_scores(c, "clusters") for c, n in zip(clusters, sizes, strict=False)]
     if len(clusters) != len(sizes) or [c.size for c in ids] != sizes:
         raise InputError(f"`clusters` must number the source of each OOD image; the OOD sets have {sizes} images.")
     return [np.unique(c, return_inverse=True)[1].astype(np.int64) for c in ids]
@@ -301,32 +187,6 @@ def _tail(level: float) -> float:
     return (1 - level) / 2
 
 
-def _twice_above(x: Vector, y: Vector) -> Codes:
-    y = np.sort(y)
-    return np.searchsorted(y, x, "left") + np.searchsorted(y, x, "right")  # 2 for each y below, 1 for each y equal
-
-
-def _at_least(ordered: Vector, thresholds: Vector) -> Codes:
-    return ordered.size - np.searchsorted(ordered, thresholds, "left")
-
-
-def _threshold(ordered: Vector, tpr: float) -> float:
-    if not 0 < tpr <= 1:
-        raise InputError(f"`tpr` must be above 0 and at most 1, as 0.95; got {tpr}.")
-    guess = math.ceil(tpr * ordered.size)  # may be off by one: 0.55 * 100 is 55.000000000000007
-    return float(ordered[-next(k for k in (guess - 1, guess, guess + 1) if k / ordered.size >= tpr)])
-
-
-def _nearest_threshold(ordered: Vector, s_out: Vector, tpr: float) -> float:
-    distinct = np.unique(np.concatenate([ordered, s_out[s_out >= ordered[0]]]))
-    return float(distinct[np.argmin(np.abs(_at_least(ordered, distinct) / ordered.size - tpr))])
-
-
-def _average_precision(pos: Vector, neg: Vector) -> float:
-    hits, misses = _at_least(np.sort(pos), pos), _at_least(np.sort(neg), pos)
-    return float(np.mean(hits / (hits + misses)))  # sum_k (R_k - R_(k-1)) P_k, as each positive's step in R is 1 / n
-
-
 def _bootstrap_ap(pos: Vector, neg: Vector, rng: np.random.Generator, draws: int) -> Vector:
     """Draw the AP of resamples of the sorted scores; a resample is a weight per score, so that nothing is sorted again."""
     firsts, values = [np.searchsorted(side, pos) for side in (pos, neg)], np.empty(draws)
@@ -335,13 +195,6 @@ def _bootstrap_ap(pos: Vector, neg: Vector, rng: np.random.Generator, draws: int
         hits, misses = (w[::-1].cumsum()[::-1][first] for w, first in zip(weights, firsts, strict=True))
         values[i] = weights[0][:-1] @ (hits / np.maximum(hits + misses, 1)) / pos.size
     return values
-
-
-def _trapezoid(pos: Vector, neg: Vector) -> float:
-    distinct = np.unique(np.concatenate([pos, neg]))[::-1]
-    hits, misses = _at_least(np.sort(pos), distinct), _at_least(np.sort(neg), distinct)
-    precision, recall = np.append(1.0, hits / (hits + misses)), np.append(0.0, hits / pos.size)
-    return float(np.diff(recall) @ (precision[1:] + precision[:-1]) / 2)
 
 
 def _variance_of_mean(values: Vector, codes: Codes) -> float:
@@ -385,7 +238,7 @@ def _effective_size(flags: Vector, codes: Codes, tail: float, widen: bool) -> fl
 def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, seed: int, draws: int, widen: bool = True) -> Interval:
     """Return the interval of the mean over `sides[1:]` of the rates above a quantile of `sides[0]`."""
     kept, tail, rng = np.sort(sides[0][0]), _tail(level), np.random.default_rng(seed)
-    threshold = _threshold(kept, tpr)
+    threshold = threshold_at(kept, tpr)
     if min(codes.max() for _, codes in sides) == 0:
         return Interval(0.0, 1.0)
     units, *sizes = [_effective_size((values >= threshold).astype(np.float64), codes, tail, widen) for values, codes in sides]
@@ -402,6 +255,6 @@ def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, s
 
 def _rate_draws(y: Vector, size: float, thresholds: Vector, hits: float, misses: float, rng: np.random.Generator) -> Vector:
     # Beta(a, b) = G(a) / (G(a) + G(b)); the gamma with shape 0 is 0, which numpy's beta refuses.
-    rate = _at_least(y, thresholds) / y.size
+    rate = count_at_least(y, thresholds) / y.size
     above, below = rng.standard_gamma(size * rate + hits), rng.standard_gamma(size * (1 - rate) + misses)
     return above / (above + below)

@@ -1,0 +1,59 @@
+"""AUROC, FPR and AUPR from scores alone, each with an interval; a higher score means more in-distribution.
+
+Everywhere `s_in` (n_in,) and `s_out` (n_out,) are the scores of the ID and the OOD images, as any array-like. Ties count exactly;
+infinities are legal, since they order; what is empty, not 1-D or has NaN raises `InputError`. `clusters` (n_out,) numbers the
+source of each OOD image: crops of one photograph are not independent, and the interval widens accordingly. `outs` are the `s_out`
+of several OOD sets that share the ID images, with one `clusters` array, or None, for each.
+"""
+
+from farfield.metrics.intervals import (
+    Interval,
+    PairedTest,
+    ap_interval,
+    auroc_interval,
+    fpr_interval,
+    fpr_ood_interval,
+    mean_auroc_interval,
+    mean_fpr_interval,
+    paired_auroc_test,
+    paired_placement_test,
+    placement_interval,
+    proportion_interval,
+)
+from farfield.metrics.values import (
+    Placements,
+    ap_id,
+    ap_ood,
+    aupr_trapezoid_id,
+    aupr_trapezoid_ood,
+    auroc,
+    fpr_at_95_tpr_id,
+    fpr_at_95_tpr_ood,
+    fpr_at_tpr_id,
+    placements,
+)
+
+__all__ = [
+    "Interval",
+    "PairedTest",
+    "Placements",
+    "ap_id",
+    "ap_interval",
+    "ap_ood",
+    "aupr_trapezoid_id",
+    "aupr_trapezoid_ood",
+    "auroc",
+    "auroc_interval",
+    "fpr_at_95_tpr_id",
+    "fpr_at_95_tpr_ood",
+    "fpr_at_tpr_id",
+    "fpr_interval",
+    "fpr_ood_interval",
+    "mean_auroc_interval",
+    "mean_fpr_interval",
+    "paired_auroc_test",
+    "paired_placement_test",
+    "placement_interval",
+    "placements",
+    "proportion_interval",
+]
