@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from farfield.report.render import blocks, failed_unit_tests, percent, ranks
+from farfield.report.render import blocks, percent, ranks
 
 README = Path(__file__).parents[1] / "README.md"
 COLUMNS = (
@@ -21,16 +21,15 @@ COLUMNS = (
 def main() -> None:
     results = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     lines = ["Percent; ± is the farther end of the 95 % interval; FPR is the OOD kept where 95 % of ID is kept; a shared rank (=) is a tie.", ""]
-    for classifier, _, order in blocks(results):
-        rank = ranks(order)
+    for classifier, _, block in blocks(results):
         lines += [f"**{classifier['name']}**, ID accuracy {percent(classifier['id_accuracy'])} %", ""]
         lines += [
             "| rank | detector | " + " | ".join(name for name, _, _ in COLUMNS) + " | noise families failed |",
             "|---|---|" + "---|" * (len(COLUMNS) + 1),
         ]
-        for name, rows in order:
-            cells = [cell(rows[group], measure) for _, group, measure in COLUMNS]
-            lines.append(f"| {rank[name]} | `{name}` | " + " | ".join(cells) + f" | {failed_unit_tests(rows)} |")
+        for rank, line in zip(ranks(block), block, strict=True):
+            cells = [cell(line.cells[group], measure) for _, group, measure in COLUMNS]
+            lines.append(f"| {rank} | `{line.detector}` | " + " | ".join(cells) + f" | {line.failed()} |")
         lines.append("")
     table = "\n".join(lines)
     text = re.sub(

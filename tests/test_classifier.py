@@ -59,8 +59,9 @@ def test_a_zero_head_is_found_although_it_proves_nothing_as_it_is() -> None:
 
 
 def test_a_linear_map_before_a_nonlinearity_is_no_head() -> None:
-    assert wrapped(small(nn.Linear(6, 4), nn.Softplus())).layer is None
-    assert wrapped(small(nn.Linear(6, 4), nn.LogSoftmax(1))).layer is None
+    for last in (nn.Softplus(), nn.LogSoftmax(1)):
+        with pytest.warns(ff.FarfieldWarning, match="Sequential has no linear head that could be found.*pass it as `layer`"):
+            assert wrapped(small(nn.Linear(6, 4), last)).layer is None
 
 
 def test_a_decoy_with_as_many_outputs_is_passed_over() -> None:
@@ -130,6 +131,49 @@ def test_no_hook_and_no_mode_outlives_a_pass() -> None:
     assert [part.training for part in net] == [False, True, True, True, True, True]
     assert net.training
     assert not any(part._forward_pre_hooks or part._forward_hooks for part in net.modules())
+
+
+class Functional(nn.Module):
+    """What it does is an attribute, not a module."""
+
+    def __init__(self, act: object) -> None:
+        super().__init__()
+        self.net, self.act = small(nn.Linear(6, 4)), act
+        self.register_buffer("scale", torch.ones(()), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(input=self.act(x) * self.scale)  # type: ignore[operator,no-any-return]
+
+
+def test_the_fingerprint_is_of_attributes_and_unsaved_buffers_too() -> None:
+    one, other = Functional(torch.relu), Functional(torch.tanh)
+    other.load_state_dict(one.state_dict())
+    assert wrapped(one).fingerprint() != wrapped(other).fingerprint()
+    other.act = torch.relu
+    assert wrapped(one).fingerprint() == wrapped(other).fingerprint()
+    other.scale.fill_(2.0)
+    assert wrapped(one).fingerprint() != wrapped(other).fingerprint()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_in_half_precision_work(dtype: torch.dtype) -> None:
+    net = small(nn.Linear(6, 40)).to(dtype)
+    classifier = wrapped(net)
+    assert classifier.layer is net[-1]
+    assert classifier.outputs(torch.randn(3, 3, 8, 8)).logits.dtype == dtype  # type: ignore[union-attr]
+
+
+def test_a_head_called_by_keyword_is_heard() -> None:
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = small(), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(input=self.body(x))  # type: ignore[no-any-return]
+
+    net = Keyword()
+    assert wrapped(net).layer is net.head
 
 
 def test_batch_statistics_do_not_move() -> None:

@@ -89,6 +89,66 @@ def test_other_weights_data_transform_or_batch_size_are_another_store(tmp_path: 
     assert len({ff.collect(classifier(), [data[i] for i in range(40)], out=tmp_path).folder for _ in range(2)}) == 1
 
 
+def test_functions_are_told_apart_by_what_they_do_and_not_by_where_they_are(tmp_path: Path) -> None:
+    net, data = classifier(), pictures(40)
+    found = []
+    for shift in (0.0, 0.1, 0.2, 0.0):
+        net.transform = lambda x, shift=shift: HALF(x) + shift  # type: ignore[misc]
+        found.append(ff.collect(net, data, out=tmp_path))
+    assert len({stored.folder for stored in found}) == 3
+    assert found[0].folder == found[3].folder
+    assert torch.equal(found[1].load().logits, ff.collect(ff.Classifier(net.module, "x", lambda x: HALF(x) + 0.1, net.layer), data).logits)  # type: ignore[arg-type]
+
+
+def test_a_changed_item_of_a_list_is_another_store(tmp_path: Path) -> None:
+    net, data = classifier(), pictures(100)
+    plain = [data[i] for i in range(100)]
+    first = ff.collect(net, plain, out=tmp_path)
+    plain[1] = (plain[2][0], 7)
+    second = ff.collect(net, plain, out=tmp_path)
+    assert first.folder != second.folder
+    assert second.load().labels[1] == 7  # type: ignore[index]
+
+
+def test_pictures_that_change_when_read_again_are_not_stored(tmp_path: Path) -> None:
+    class Random:
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            return torch.randint(256, (3, 32, 32), dtype=torch.uint8)
+
+    with pytest.raises(ff.InputError, match="another picture each time it is read"):
+        ff.collect(classifier(), Random(), out=tmp_path)
+    assert len(ff.collect(classifier(), Random())) == 20
+
+
+def test_tuples_of_one_missing_labels_and_unreadable_items(tmp_path: Path) -> None:
+    data = pictures(5)
+    assert ff.collect(classifier(), TensorDataset(data.images), out=tmp_path).load().labels.tolist() == [-1] * 5  # type: ignore[union-attr]
+    assert ff.collect(classifier(), [(data.images[0], None)]).labels.tolist() == [-1]  # type: ignore[union-attr]
+    with pytest.raises(ff.InputError, match="Item 1 of the data set cannot be read: "):
+        ff.collect(classifier(), [data[0], ("not a picture", 0)])
+
+
+def test_autocast_is_another_store(tmp_path: Path) -> None:
+    net, data = classifier(), pictures(20)
+    plain = ff.collect(net, data, out=tmp_path)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ff.collect(net, data, out=tmp_path).folder != plain.folder
+
+
+def test_threads_may_write_one_store(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    stored = ff.Stored.at(tmp_path, {}, 40, 10, "f")
+    outputs = ff.Outputs(logits=torch.randn(10, 3), ids=torch.arange(10))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: stored.write(i % 4, outputs), range(64)))
+    assert stored.missing() == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 @pytest.mark.usefixtures("small_shards")
 def test_a_broken_or_missing_shard_is_written_again(tmp_path: Path) -> None:
     net, data = classifier(), pictures(300)
@@ -121,7 +181,8 @@ def test_loaders_and_empty_sets_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_head_still_has_logits() -> None:
-    net = ff.Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(3072, 5), nn.Softplus()), transform=HALF, input_size=(3, 32, 32))
+    with pytest.warns(ff.FarfieldWarning, match="no linear head"):
+        net = ff.Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(3072, 5), nn.Softplus()), transform=HALF, input_size=(3, 32, 32))
     outputs = ff.collect(net, pictures(6))
     assert outputs.features is None and outputs.head is None
     assert Energy.fit(outputs)(outputs).shape == (6,)

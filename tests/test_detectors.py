@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from scipy import stats
 
 import farfield as ff
+import oracles
 from farfield.detectors import CATALOGUE, KNN, MSP, Chain, Energy, Mahalanobis, MaxLogit, React, chain, options_of, parse
 from farfield.testing import world
 
@@ -54,6 +55,13 @@ def test_mahalanobis_does_not_change_under_an_invertible_map() -> None:
 def test_mahalanobis_says_which_rank_is_missing() -> None:
     with pytest.warns(ff.FarfieldWarning, match="768 features from 500 samples has rank 498; 270 directions are ignored"):
         Mahalanobis.fit(ff.Outputs(features=normal(500, 768), labels=torch.arange(500) % 2))
+
+
+def test_mahalanobis_keeps_its_digits_when_classes_collapse() -> None:
+    """Classes 40,000 times as far apart as they are wide: the distance must not be a difference of large numbers."""
+    some = world(spread=1e-4)
+    arrays = [{"features": o.features.double().numpy(), "labels": o.labels.numpy()} for o in (some.train, some.id)]  # type: ignore[union-attr]
+    np.testing.assert_allclose(Mahalanobis.fit(some.train)(some.id), oracles.mahalanobis(*arrays), rtol=1e-5)
 
 
 def test_full_shrinkage_is_the_euclidean_distance_to_the_nearest_mean() -> None:
@@ -121,6 +129,36 @@ def test_knn_without_labels_samples_from_all() -> None:
     assert KNN.fit(some, bank=30, k=2).bank.shape == (30, 4)
 
 
+def test_knn_takes_unlabelled_samples_as_one_class_and_any_integers_as_labels() -> None:
+    some = ff.Outputs(features=normal(400, 4), labels=torch.full((400,), -1))
+    assert KNN.fit(some, bank=30, k=2).bank.shape == (30, 4)
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        labelled = ff.Outputs(features=normal(400, 4), labels=(torch.arange(400) % 4).to(dtype))
+        assert KNN.fit(labelled, bank=30, k=2).bank.shape == (120, 4)
+        assert Mahalanobis.fit(labelled)(labelled).shape == (400,)
+
+
+def test_knn_tells_neighbours_apart_in_a_tight_cluster() -> None:
+    for radius in (1e-2, 1e-3, 1e-4, 1e-5):
+        centres = torch.nn.functional.normalize(normal(10, 32), dim=1).repeat(100, 1)
+        bank, query = centres + radius * normal(1000, 32, 1), centres[:20] + radius * normal(20, 32, 2)
+        scores = KNN.fit(ff.Outputs(features=bank))(ff.Outputs(features=query))
+        unit_bank, unit_query = (torch.nn.functional.normalize(x.double(), dim=1) for x in (bank, query))
+        exact = -(unit_query[:, None] - unit_bank).square().sum(2).sqrt().sort(1).values[:, 49]
+        np.testing.assert_allclose(scores, exact, rtol=1e-5, atol=1e-7)  # the bank itself is float32
+
+
+def test_mahalanobis_ignores_a_copied_and_scaled_feature_however_the_data_are_cut() -> None:
+    a, b, c = normal(4000, 3).T
+    y = torch.arange(4000) % 4
+    three, five = torch.stack([a, b, c], 1), torch.stack([a, b, a, c / 2, 3 * c / 2], 1)
+    for rows in (4000, 999):
+        with pytest.warns(ff.FarfieldWarning, match="rank 3; 2 directions are ignored"):
+            detector = Mahalanobis.fit([ff.Outputs(features=five[i : i + rows], labels=y[i : i + rows]) for i in range(0, 4000, rows)])
+        expected = Mahalanobis.fit(ff.Outputs(features=three, labels=y))(ff.Outputs(features=three))
+        np.testing.assert_allclose(detector(ff.Outputs(features=five)), expected, rtol=1e-4)
+
+
 def test_react_at_one_hundred_changes_nothing_in_range() -> None:
     easy = world()
     shaped = React.fit(easy.train, q=100)(easy.train)
@@ -170,6 +208,24 @@ def test_a_chain_takes_bound_options_and_refuses_strangers() -> None:
         bound(easy.train, temprature=2)
 
 
+def test_a_chain_with_a_bound_scorer() -> None:
+    def fit(train: ff.Outputs, *, temperature: float = 1.0) -> React:
+        return React.fit(train, q=temperature)
+
+    assert list(options_of(chain(fit, partial(Energy.fit, temperature=2.0)))) == ["temperature"]
+
+
+def test_ranges_are_checked_without_data_in_chains_too() -> None:
+    from farfield.detectors.compose import check_ranges
+
+    for text in ("react:q=200+energy", "react+energy:temperature=-1", "knn:k=0"):
+        with pytest.raises(ff.InputError, match=r"got (q=200|temperature=-1|k=0)"):
+            check_ranges(parse(text))
+    for text in ("react+energy", "knn", "msp"):
+        check_ranges(parse(text))
+    check_ranges(lambda train: train[0])
+
+
 def test_a_chain_whose_parts_share_an_option_must_bind_one() -> None:
     def fit(train: ff.Outputs, *, temperature: float = 1.0) -> React:
         return React.fit(train)
@@ -208,6 +264,7 @@ def test_a_text_names_a_fitter_with_options() -> None:
         ("knn:k=true", "knn's option k takes int; got 'true'"),
         ("knn:bank=x", "takes int or none; got 'x'"),
         ("react:q=__import__('os')+energy", "takes float"),
+        ("knn:k=3,k=5", "given twice"),
         ("msp:k=1", "msp has no option 'k'. It has: none."),
     ],
 )

@@ -104,7 +104,7 @@ def test_a_constant_feature_does_not_vary_whatever_rounding_says() -> None:
 
 
 def streamed(values: np.ndarray, probabilities: list[float], parts: int = 3, dtype: torch.dtype = torch.float32) -> list[float]:
-    """Quantiles from shards that are counted apart and merged after each pass."""
+    """Quantiles of values that come in parts."""
     whole = Quantiles(probabilities)
     for _ in whole.passes():
         for part in np.array_split(values, parts):

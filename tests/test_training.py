@@ -15,6 +15,7 @@ from torch import nn
 
 import farfield as ff
 from farfield import models
+from farfield.data import glyphs
 from farfield.data.images import Images
 from farfield.data.transforms import Normalize
 from farfield.training import Recipe, train
@@ -104,6 +105,71 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path: Path
         run(tmp_path, loss=loss)
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "checkpoint.safetensors").values())
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path: Path) -> None:
+    """A finite loss whose gradient is not, in the last step of an epoch: the loss never sees what it did."""
+
+    class Poison(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor, on: bool) -> torch.Tensor:
+            ctx.on = on  # type: ignore[attr-defined]
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: object, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+            return gradient * (torch.nan if ctx.on else 1.0), None  # type: ignore[attr-defined]
+
+    steps = iter(range(100))
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(Poison.apply(logits, next(steps) == 11), labels)
+
+    with pytest.raises(ff.InputError, match=r"weights are no longer finite at step 11 \(epoch 2 of 4"):
+        run(tmp_path, loss=loss)
+    assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "checkpoint.safetensors").values())
+    resumed, history = run(tmp_path, module=net(seed=9))
+    assert equal(resumed, run(tmp_path / "whole")[0])
+    assert len(history) == 4
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_the_module_is_a_plain_one_after_training(tmp_path: Path, precision: str) -> None:
+    module, _ = run(tmp_path, replace(QUICK, epochs=1, precision=precision))
+    assert "forward" not in vars(module)
+    again = net(seed=5)
+    again.load_state_dict(module.state_dict())
+    batch = torch.randn(4, 3, 8, 8)
+    assert torch.equal(module.eval()(batch), again.eval()(batch))
+    assert ff.Classifier.wrap(module, transform=HALF, input_size=(3, 8, 8)).layer is module[-1]  # type: ignore[index]
+
+
+def test_tied_weights_are_stored_and_resumed(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Linear(192, 192), nn.Linear(192, 192), nn.Linear(192, 3)
+            self.b.weight = self.a.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.b(torch.relu(self.a(x.flatten(1))))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    module, _ = run(tmp_path, replace(QUICK, lr=0.001), module=Tied())
+    again, _ = run(tmp_path, replace(QUICK, lr=0.001), module=Tied())
+    assert equal(module, again)
+
+
+def test_broken_files_of_a_run_are_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half")
+    with pytest.raises(ff.InputError, match=r"checkpoint\.safetensors cannot be read.*Delete it"):
+        run(tmp_path)
+    (tmp_path / "recipe.json").write_text("")
+    with pytest.raises(ff.InputError, match=r"recipe\.json cannot be read"):
+        run(tmp_path)
+    with pytest.raises(ff.InputError, match="the data set is empty"):
+        run(tmp_path / "new", data=pictures(0))
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -196,11 +262,19 @@ def test_shipped_files_are_small_and_say_how_they_were_made(name: str) -> None:
     assert not module.training
 
 
+@pytest.mark.parametrize("name", models.SHIPPED)
+def test_shipped_classifiers_are_as_accurate_as_they_say(name: str) -> None:
+    """Also holds the weights to the pictures: those of another version would not be recognised."""
+    classifier, facts = ff.Classifier.load(name), models.read(models.shipped_path(name))[1]
+    test = ff.collect(classifier, glyphs.suite(facts["classes"]).split("test"))
+    assert (test.predictions() == test.labels).float().mean().item() == pytest.approx(facts["test_accuracy"], abs=2e-3)
+
+
 def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(ff.InputError, match="does not say which architecture"):
+    with pytest.raises(ff.InputError, match="its header lacks architecture, classes, mean, std"):
         models.read(tmp_path / "x.safetensors")
     with pytest.raises(ff.InputError, match="no architecture 'alexnet'"):
         models.build("alexnet", 10)

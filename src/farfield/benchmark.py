@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +27,8 @@ from farfield.classifier import Classifier
 from farfield.collect import Progress, collect
 from farfield.data.images import Images, Suite
 from farfield.detectors.base import Detector, Fitter
-from farfield.errors import InputError, OptionError
+from farfield.detectors.compose import check_ranges
+from farfield.errors import FarfieldWarning, InputError
 from farfield.store import Stored
 
 SIGNIFICANT = 0.05
@@ -61,6 +64,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     classifiers: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
     suites: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +109,8 @@ def run(
             not stop the rest: `Results.refused` says why.
     """
     for fitter in detectors.values():
-        _check_options(fitter)
+        check_ranges(fitter)
+    _check_jobs(jobs)
     started = time.perf_counter()
     results = Results(environment=environment())
     seconds: dict[str, float] = {}
@@ -113,11 +118,11 @@ def run(
     for suite, classifiers in jobs:
         results.suites.append({"name": suite.name, "note": suite.note, "ood": {s.name: s.group for s in suite.ood}})
         for classifier in classifiers:
-            _check_classes(classifier, suite)
             with _timed(seconds, "collect"):
                 stored = _collect_all(classifier, suite, Path(out) / "store", batch_size, workers, progress, seconds)
             results.classifiers.append(_accuracy(classifier, suite, stored["test"]))
             _judge(results, classifier, suite, stored, detectors, cost, seconds, Path(out), progress)
+    seconds["store"] = seconds.pop("collect", 0.0) - seconds.get("pictures", 0.0) - seconds.get("forward", 0.0)
     results.cost = {
         "forward_seconds": seconds.pop("forward", 0.0),
         "total_seconds": time.perf_counter() - started,
@@ -142,16 +147,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _check_options(fitter: Fitter) -> None:
-    """Raises for an option out of its range before anything runs: `fit` looks at options first, and no data are no other fault of theirs."""
-    try:
-        fitter([])
-    except OptionError:
-        raise
-    except InputError:
-        pass
-
-
 class _timed:
     """Adds the time inside the `with` to `seconds[stage]`."""
 
@@ -165,19 +160,28 @@ class _timed:
         self.seconds[self.stage] = self.seconds.get(self.stage, 0.0) + time.perf_counter() - self.started
 
 
-def _check_classes(classifier: Classifier, suite: Suite) -> None:
-    head = classifier.head
-    if head is not None and len(head.weight) != len(suite.classes):
-        raise InputError(
-            f"{classifier.name} has {len(head.weight)} classes and {suite.name} has {len(suite.classes)}; it was trained for another suite."
-        )
+def _check_jobs(jobs: Sequence[tuple[Suite, Sequence[Classifier]]]) -> None:
+    """Raises, before anything runs, for a classifier of other classes than its suite's, and for two of one name."""
+    names = [(suite.name, classifier.name) for suite, classifiers in jobs for classifier in classifiers]
+    for suite_name, name in names:
+        if names.count((suite_name, name)) > 1:
+            raise InputError(
+                f"There are two classifiers called {name!r} for {suite_name}; results could not tell them apart. Give each a name of its own."
+            )
+    for suite, classifiers in jobs:
+        for classifier in classifiers:
+            head = classifier.head
+            if head is not None and len(head.weight) != len(suite.classes):
+                raise InputError(
+                    f"{classifier.name} has {len(head.weight)} classes and {suite.name} has {len(suite.classes)}; it was trained for another suite."
+                )
 
 
 def _collect_all(
     classifier: Classifier, suite: Suite, store: Path, batch_size: int, workers: int, progress: Progress | None, seconds: dict[str, float]
 ) -> dict[str, tuple[Stored, Images]]:
     """Outputs of the training and test splits and of every OOD set, each with its pictures."""
-    loaders: dict[str, Callable[[], Images]] = {"train": suite.splits["train"], "test": suite.splits["test"]}
+    loaders: dict[str, Callable[[], Images]] = {name: suite.splits[name] for name in ("train", "test")}
     loaders |= {ood.name: ood.load for ood in suite.ood}
     stored = {}
     for name, load in loaders.items():
@@ -228,8 +232,10 @@ def _judge(
             progress(f"{classifier.name}: {name}", index, len(detectors))
         spent: dict[str, float] = {}
         try:
-            with _timed(spent, "fit"):
+            with _timed(spent, "fit"), warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always", FarfieldWarning)
                 detector = fitter(stored["train"][0])
+            results.warnings += [{"classifier": classifier.name, "detector": name, "message": str(warning.message)} for warning in said]
             with _timed(spent, "score"):
                 scores = {key: score(detector, outputs) for key, (outputs, _) in stored.items() if key != "train"}
             with _timed(seconds, "metrics"):
@@ -249,7 +255,7 @@ def _judge(
         _rank([row for row in results.rows if (row.classifier, row.suite) == (classifier.name, suite.name)], placed)
     folder = out / "scores" / suite.name
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(kept, folder / f"{Path(classifier.name).name}.safetensors")
+    save_file(kept, folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', classifier.name.removesuffix('.safetensors'))}.safetensors")
     if progress is not None:
         progress(f"{classifier.name}: done", len(detectors), len(detectors))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +16,20 @@ from torch import Tensor, nn
 
 from farfield import models
 from farfield.data.transforms import Normalize
-from farfield.errors import InputError
+from farfield.errors import FarfieldWarning, InputError
 from farfield.outputs import Head, Outputs
 
 Transform = Callable[[Any], Tensor]
-TOLERANCE = 1e-4  # of the proof, in units of the logits' spread
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """How far the proof may miss, in units of the logits' spread: 1e-4, and more where the weights' own rounding is coarser."""
+    return max(1e-4, 16 * torch.finfo(dtype).eps)
+
+
+def plain(value: object) -> str:
+    """What an object says of itself, without where in memory it is."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 @contextmanager
@@ -71,10 +82,10 @@ def listening(layers: Sequence[nn.Module]) -> Iterator[dict[nn.Module, list[Tens
     """The inputs each layer gets inside the `with`, in order of the calls; no hook outlives it."""
     heard: dict[nn.Module, list[Tensor]] = {}
 
-    def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        heard.setdefault(layer, []).append(inputs[0])
+    def note(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        heard.setdefault(layer, []).append(inputs[0] if inputs else next(iter(named.values())))
 
-    handles = [layer.register_forward_pre_hook(note) for layer in layers]
+    handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
         yield heard
     finally:
@@ -92,7 +103,7 @@ def find_head(module: nn.Module, probe: Tensor) -> nn.Module | None:
     with evaluating(module), listening(layers) as heard:
         classes = logits_of(module(probe)).shape[1]
     ran = [layer for layer, inputs in heard.items() if len(inputs) == 1 and len(head_of_layer(layer).weight) == classes]
-    return next((layer for layer in reversed(ran) if proof_error(module, layer, probe) <= TOLERANCE), None)
+    return next((layer for layer in reversed(ran) if proof_error(module, layer, probe) <= tolerance(probe.dtype)), None)
 
 
 def proof_error(module: nn.Module, layer: nn.Module, probe: Tensor) -> float:
@@ -109,8 +120,8 @@ def proof_error(module: nn.Module, layer: nn.Module, probe: Tensor) -> float:
             logits, head = logits_of(module(probe)), head_of_layer(layer)
             if layer not in heard or len(head.weight) != logits.shape[1]:
                 return float("inf")
-            features = features_into(layer, heard[layer][-1])
-            return float((head(features) - logits).abs().max() / logits.std().clamp_min(1e-30))
+            features, logits = features_into(layer, heard[layer][-1]).float(), logits.float()
+            return float((Head(head.weight.float(), head.bias.float())(features) - logits).abs().max() / logits.std().clamp_min(1e-30))
     finally:
         with torch.no_grad():
             for parameter, value in kept:
@@ -166,8 +177,14 @@ class Classifier:
         like = next(module.parameters(), torch.zeros(()))
         probe = torch.randn((4, *input_size), generator=torch.Generator().manual_seed(0)).to(like)
         found = layer if layer is not None else find_head(module, probe)
-        if layer is not None and (error := proof_error(module, layer, probe)) > TOLERANCE:
+        if layer is not None and (error := proof_error(module, layer, probe)) > tolerance(probe.dtype):
             raise InputError(f"The `layer` given is not the head of {name}: features @ W.T + b misses the logits by {error:.2g} of their spread.")
+        if found is None:
+            warnings.warn(
+                f"{name} has no linear head that could be found: its logits can be scored, its features cannot. If it has one, pass it as `layer`.",
+                FarfieldWarning,
+                stacklevel=2,
+            )
         return cls(module, name, transform, found)
 
     @classmethod
@@ -207,17 +224,21 @@ class Classifier:
         return None if self.layer is None else head_of_layer(self.layer)
 
     def fingerprint(self) -> str:
-        """A hash of architecture and weights: who said these outputs."""
-        digest = hashlib.blake2b(repr(self.module).encode(), digest_size=16)
-        for key, value in self.module.state_dict().items():
+        """A hash of the modules, their settings and their tensors: who said these outputs."""
+        digest = hashlib.blake2b(plain(self.module).encode(), digest_size=16)
+        for part in self.module.modules():
+            settings = {name: plain(value) for name, value in vars(part).items() if not name.startswith("_") and name != "training"}
+            digest.update(f"{type(part).__module__}.{type(part).__qualname__} {settings}".encode())
+        for key, value in (*self.module.named_parameters(), *self.module.named_buffers()):
             digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def outputs(self, batch: Tensor) -> Outputs:
         """Logits, and features where there is a head, of one batch of inputs, in one pass."""
+        dtype = next((parameter.dtype for parameter in self.module.parameters()), batch.dtype)
         with evaluating(self.module), listening([] if self.layer is None else [self.layer]) as heard:
-            logits = logits_of(self.module(batch))
+            logits = logits_of(self.module(batch.to(dtype)))
             features = None if self.layer is None else features_into(self.layer, heard[self.layer][-1])
         return Outputs(logits=logits, features=features)
 
@@ -235,7 +256,8 @@ def _load_timm(cls: type[Classifier], name: str, random_weights: bool) -> Classi
         module = timm.create_model(model_name, pretrained=not random_weights)
     except Exception as error:  # the hub's client raises many kinds for "not reachable"
         raise InputError(
-            f"The weights of {name} cannot be fetched ({type(error).__name__}). Check the connection, or pass random weights for a dry run."
+            f"The weights of {name} cannot be had ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            "Check the name's tag and the connection, or ask for random weights for a dry run."
         ) from error
     config = resolve_model_data_config(module)
     transform = create_transform(**config)

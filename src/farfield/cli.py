@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from farfield.errors import FarfieldWarning, InputError
@@ -46,6 +47,7 @@ def bench(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures in a forward pass.")] = 256,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 0,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Do not fetch the weights of timm models: a dry run.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print results.json to stdout instead of tables.")] = False,
 ) -> None:
     """How well do detectors tell in-distribution images from others?
@@ -63,7 +65,7 @@ def bench(
     for name in suite or ["glyphs-200"]:
         chosen = suites.load(name)
         names = model or [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
-        jobs.append((chosen, [Classifier.load(n, device=where) for n in names]))
+        jobs.append((chosen, [Classifier.load(n, device=where, random_weights=random_weights) for n in names]))
     make_folder(out)
     with progress_bar() as step:
         results = benchmark.run(jobs, fitters, out=out, batch_size=batch_size, workers=workers, progress=step)
@@ -85,7 +87,7 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"There is no device {name!r} here ({str(error).splitlines()[0]}). Use auto or cpu.") from error
     return name
@@ -107,7 +109,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         task = bar.add_task("starting", total=None)
 
         def step(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=escape(what), completed=done, total=total)
 
         yield step
 
@@ -119,6 +121,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: object) -
 
 def main() -> None:
     """The entry point: an input error is one line and status 2, our own is status 1."""
+    warnings.simplefilter("always", FarfieldWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app()

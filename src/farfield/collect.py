@@ -10,12 +10,12 @@ from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from farfield.classifier import Classifier, Transform
+from farfield.classifier import Classifier, Transform, plain
 from farfield.data.images import Images
 from farfield.errors import InputError
-from farfield.outputs import Outputs, concatenate
+from farfield.outputs import Head, Outputs, concatenate
 from farfield.store import Stored
 
 Progress = Callable[[str, int, int], None]
@@ -57,8 +57,8 @@ def collect(
     Args:
         classifier: what to run, on the device it is on.
         dataset: a map-style data set of pictures, or of `(picture, label)`; the classifier's own transform is applied to each.
-        out: a folder for the outputs. The same classifier and data find them there again, and a run that was stopped goes on. Without it
-            everything stays in memory.
+        out: a folder for the outputs. The same classifier and data find them there again, and a run that was stopped goes on. What is not
+            noticed: a file changed at equal size, unless it is one of sixteen. Without `out` everything stays in memory.
         batch_size: samples in a forward pass.
         workers: processes that load pictures; 0 loads them here.
         progress: called with `("forward", samples done, samples in all)`.
@@ -75,6 +75,8 @@ def collect(
     >>> collect(net, [(torch.zeros(3, 2, 2), 1)]).labels
     tensor([1])
     """
+    if not hasattr(dataset, "__len__"):
+        raise InputError("`collect` needs a data set with a length and items by index; a stream has neither, so a run over it cannot be resumed.")
     if isinstance(dataset, DataLoader):
         raise InputError("`collect` makes its own ordered loader, since a shuffled one cannot be resumed; pass the loader's `.dataset`.")
     if batch_size < 1:
@@ -85,8 +87,7 @@ def collect(
     if out is None:
         return concatenate(run.over(range(len(dataset))))
     rows = batch_size * max(SHARD // batch_size, 1)
-    fingerprint = classifier.fingerprint()
-    stored = Stored.at(out, describe(classifier, dataset, batch_size), len(dataset), rows, fingerprint)
+    stored = Stored.at(out, describe(classifier, dataset, batch_size), len(dataset), rows, run.fingerprint)
     todo = stored.missing()
     run.done = len(dataset) - sum(min(rows, len(dataset) - shard * rows) for shard in todo)
     for shard in todo:
@@ -96,14 +97,50 @@ def collect(
 
 def describe(classifier: Classifier, dataset: Pictures, batch_size: int) -> dict[str, Any]:
     """What outputs depend on, beside the weights: the key of a store."""
+    device = classifier.device.type
+    autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "off"
+    return {
+        "contents": _contents(dataset),
+        "probes": _probes(dataset, classifier.transform),
+        "transform": plain(classifier.transform),
+        "batch_size": batch_size,
+        "autocast": autocast,
+        "torch": torch.__version__,
+    }
+
+
+def _contents(dataset: Pictures) -> str:
+    """A hash of what a data set says it holds: all of it if it is in memory, else its list of files with their sizes, and its labels."""
     if isinstance(dataset, Images):
-        data = dataset.fingerprint()
-    else:
-        # Without a list of contents, sixteen prepared items stand for all; they change with the files and with the transform.
-        probes = [_item(dataset[round(i * (len(dataset) - 1) / 15)], classifier.transform) for i in range(16)]
-        data = hashlib.blake2b(b"".join(x.contiguous().numpy().tobytes() + str(y).encode() for x, y in probes), digest_size=16).hexdigest()
-    dtype = next((str(p.dtype) for p in classifier.module.parameters()), "none")
-    return {"data": data, "transform": repr(classifier.transform), "dtype": dtype, "batch_size": batch_size, "torch": torch.__version__}
+        return dataset.fingerprint()
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(dataset, list | tuple | TensorDataset):
+        for item in (dataset[index] for index in range(len(dataset))):
+            for part in item if isinstance(item, list | tuple) else (item,):
+                digest.update(_bytes(part))
+        return digest.hexdigest()
+    for path, label in getattr(dataset, "samples", ()):
+        digest.update(f"{path}|{Path(path).stat().st_size if Path(path).exists() else -1}|{label}".encode())
+    digest.update(str([int(label) for label in getattr(dataset, "targets", ())]).encode())
+    return digest.hexdigest()
+
+
+def _probes(dataset: Pictures, transform: Transform) -> str:
+    """A hash of sixteen prepared items, which change with the transform and with files whose list does not tell."""
+    digest = hashlib.blake2b(digest_size=16)
+    for index in sorted({round(i * (len(dataset) - 1) / 15) for i in range(16)}):
+        (one, label), (again, _) = (_item(dataset, index, transform) for _ in range(2))
+        if not torch.equal(one, again):
+            raise InputError(
+                f"Item {index} of the data set is another picture each time it is read, so nothing can be stored; use the evaluation transform."
+            )
+        digest.update(_bytes(one) + str(label).encode())
+    return digest.hexdigest()
+
+
+def _bytes(part: Any) -> bytes:
+    tensor = part if isinstance(part, Tensor) else None
+    return plain(part).encode() if tensor is None else tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 class _Run:
@@ -114,11 +151,12 @@ class _Run:
     ) -> None:
         self.classifier, self.dataset, self.batch_size, self.workers = classifier, dataset, batch_size, workers
         self.progress, self.seconds = progress, seconds
-        self.head, self.fingerprint, self.done = classifier.head, classifier.fingerprint(), 0
+        head = classifier.head
+        self.head = None if head is None else Head(head.weight.cpu(), head.bias.cpu())
+        self.fingerprint, self.done = classifier.fingerprint(), 0
 
     def over(self, part: range) -> Iterator[Outputs]:
         """The outputs of the samples in `part`, a batch at a time, on the CPU."""
-        head = None if self.head is None else type(self.head)(self.head.weight.cpu(), self.head.bias.cpu())
         cut = [list(part[start : start + self.batch_size]) for start in range(0, len(part), self.batch_size)]
         prepared = _Prepared(self.dataset, self.classifier.transform)
         loader = DataLoader(prepared, batch_sampler=cut, num_workers=self.workers, collate_fn=_whole)
@@ -132,7 +170,7 @@ class _Run:
             self.done += len(indices)
             if self.progress is not None:
                 self.progress("forward", self.done, len(self.dataset))
-            yield Outputs(outputs.logits, outputs.features, labels, head, {}, torch.tensor(indices), self.fingerprint)
+            yield Outputs(outputs.logits, outputs.features, labels, self.head, {}, torch.tensor(indices), self.fingerprint)
 
 
 class _Prepared(Dataset[tuple[Tensor, Tensor]]):
@@ -146,7 +184,7 @@ class _Prepared(Dataset[tuple[Tensor, Tensor]]):
         if self.batched:
             assert isinstance(self.dataset, Images)
             return self.dataset.batch(indices)
-        pairs = [_item(self.dataset[index], self.transform) for index in indices]
+        pairs = [_item(self.dataset, index, self.transform) for index in indices]
         return torch.stack([x for x, _ in pairs]), torch.tensor([y for _, y in pairs])
 
 
@@ -154,7 +192,11 @@ def _whole(batch: Any) -> Any:
     return batch
 
 
-def _item(item: Any, transform: Transform) -> tuple[Tensor, int]:
+def _item(dataset: Pictures, index: int, transform: Transform) -> tuple[Tensor, int]:
     """A picture as the model's input, and its label, -1 where it has none."""
-    picture, label = item[:2] if isinstance(item, tuple | list) else (item, -1)
-    return transform(picture), int(label)
+    try:
+        item = dataset[index]
+        picture, label, *_ = (*item, None, None) if isinstance(item, tuple | list) else (item, None)
+        return transform(picture), -1 if label is None else int(label)
+    except Exception as error:
+        raise InputError(f"Item {index} of the data set cannot be read: {type(error).__name__}: {error}.") from error

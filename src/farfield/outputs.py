@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from farfield.errors import InputError
@@ -55,7 +55,7 @@ class Outputs:
         labels: `(n,)`, the true classes; -1 where there is none.
         head: the last linear layer.
         taps: further columns a detector asked for, each `(n, ...)`.
-        ids: `(n,)`, a number for each sample that stays with it; its row number by default.
+        ids: `(n,)`, a number for each sample that stays with it, such as its row in the data set.
         fingerprint: which classifier these came from; detectors refuse those of another.
 
     Raises:
@@ -68,13 +68,24 @@ class Outputs:
 
     logits: Float[Tensor, "n c"] | None = None
     features: Float[Tensor, "n d"] | None = None
-    labels: Int64[Tensor, " n"] | None = None
+    labels: Integer[Tensor, " n"] | None = None
     head: Head | None = None
     taps: Mapping[str, Tensor] = field(default_factory=dict)
-    ids: Int64[Tensor, " n"] | None = None
+    ids: Integer[Tensor, " n"] | None = None
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
+        given = {"logits": self.logits, "features": self.features, "labels": self.labels, "ids": self.ids, **self.taps}
+        for name, column in given.items():
+            if column is not None and (not isinstance(column, Tensor) or column.ndim == 0):
+                raise InputError(f"`{name}` must be a tensor with a row per sample; got {type(column).__name__}. Use torch.as_tensor.")
+        for name in ("labels", "ids"):
+            column = given[name]
+            if column is not None and (column.is_floating_point() or column.is_complex()):
+                raise InputError(f"`{name}` must be whole numbers; got {column.dtype}.")
+            object.__setattr__(self, name, None if column is None else column.long())
+        if taken := {"logits", "features", "labels", "ids", "head"} & self.taps.keys():
+            raise InputError(f"A tap cannot be called {taken.pop()!r}, which is a column of its own.")
         columns = self.columns()
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
@@ -183,19 +194,17 @@ def _check(chunk: Outputs, need: str, method: str, first_row: int) -> None:
     elif column.is_floating_point() and not torch.isfinite(column).all():
         bad = (~torch.isfinite(column)).flatten(1).any(1)
         kind = "NaN" if torch.isnan(column).any() else "infinity"
-        rows = int(bad.sum())
-        where = first_row + int(bad.nonzero()[0])
-        raise InputError(f"`{need}` has {kind} in {rows} of {len(bad)} rows, first at row {where}. Leave those samples out, or mend the model.")
+        if need == "head":
+            raise InputError(f"`head` has {kind} among its weights; mend the model.")
+        rows, looked_at, where = int(bad.sum()), first_row + len(bad), first_row + int(bad.nonzero()[0])
+        raise InputError(f"`{need}` has {kind} in {rows} of {looked_at} rows, first at row {where}. Leave those samples out, or mend the model.")
     if need == "logits" and column.shape[1] < 2:
         raise InputError(f"{method} needs at least two classes; `logits` has {column.shape[1]}.")
 
 
 def _check_labels(chunk: Outputs, labels: Tensor, method: str, first_row: int) -> None:
-    if labels.is_floating_point():
-        raise InputError(f"{method} needs whole numbers as `labels`; got {labels.dtype}.")
     classes = chunk.logits.shape[1] if chunk.logits is not None else None if chunk.head is None else len(chunk.head.weight)
-    top = torch.iinfo(torch.int64).max if classes is None else classes
-    bad = ((labels < 0) | (labels >= top)).nonzero()
+    bad = ((labels < 0) | (labels >= (labels.max() + 1 if classes is None else classes))).nonzero()
     if len(bad):
         row = int(bad[0])
         span = "0 or more" if classes is None else f"from 0 to {classes - 1}"

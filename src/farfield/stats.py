@@ -25,6 +25,10 @@ def split(x: Tensor) -> tuple[Tensor, Tensor]:
     return coarse, (x - coarse.double()).float()
 
 
+# Below this fraction of the largest, a variance is the rounding of float32 features and of float64 sums over millions of them.
+SINGULAR = 1e-12
+
+
 class ClassMoments:
     """Per-class means and the pooled covariance within classes, in one pass.
 
@@ -126,12 +130,11 @@ def inverse_root(covariance: Float[Tensor, "d d"], location: Float[Tensor, " d"]
     if not varies.any():
         return covariance[:, :0], 0
     values, vectors = torch.linalg.eigh(part / scale[:, None] / scale)
-    tolerance = torch.finfo(covariance.dtype).eps * len(scale)
-    if values[0] > tolerance * values[-1]:
+    if values[0] > SINGULAR * values[-1]:
         inner = vectors / values.sqrt() / scale[:, None]
     else:
         values, vectors = torch.linalg.eigh(part)
-        kept = values > tolerance * values[-1]
+        kept = values > SINGULAR * values[-1]
         inner = vectors[:, kept] / values[kept].sqrt()
     root = covariance.new_zeros(len(covariance), inner.shape[1])
     root[varies] = inner

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from farfield.errors import InputError
+from farfield.files import put
 from farfield.outputs import Head, Outputs, concatenate
 
 FORMAT = 1
@@ -58,7 +58,8 @@ class Stored:
         folder = Path(root) / key_of({**facts, "samples": samples, "rows": rows, "fingerprint": fingerprint})
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _put(folder / "facts.json", lambda path: path.write_text(json.dumps(facts, indent=2), "utf-8"))
+            if not (folder / "facts.json").exists():
+                put(folder / "facts.json", lambda path: path.write_text(json.dumps(facts, indent=2), "utf-8"))
         except OSError as error:
             raise InputError(f"The store {root} cannot be written: {error.strerror or error}. Give another folder.") from error
         return cls(folder, samples, rows, fingerprint)
@@ -97,7 +98,7 @@ class Stored:
         if outputs.head is not None:
             tensors |= {"head.weight": outputs.head.weight.contiguous(), "head.bias": outputs.head.bias.contiguous()}
         try:
-            _put(self.path(shard), lambda path: save_file(tensors, path))
+            put(self.path(shard), lambda path: save_file(tensors, path))
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{self.path(shard)} cannot be written: {error}. What is stored so far stays; make room and run the same command again."
@@ -126,15 +127,3 @@ class Stored:
     def load(self) -> Outputs:
         """All of it, in memory."""
         return concatenate(self)
-
-
-def _put(path: Path, write: Any) -> None:
-    """Writes to a file of this process's own, makes it durable, and moves it into place."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

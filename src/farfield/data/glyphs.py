@@ -18,22 +18,25 @@ The version is part of the name: once numbers are published, a change makes `gly
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farfield.data import alphabet, noise
 from farfield.data.images import Images, OODSet, Suite
 from farfield.errors import InputError
+from farfield.files import put
 
 SIZES = (200, 1000)
 SIDE = 32
@@ -149,7 +152,7 @@ def _photos() -> Images:
 
 
 def _noise() -> Images:
-    """The 17 families of `noise`, equally many of each; those that permute pixels take test pictures."""
+    """The 17 families of `noise`, equally many of each; those that permute pixels permute renderings of the 200 classes in the test typefaces."""
     parts = {family: slice(i * PER_FAMILY, (i + 1) * PER_FAMILY) for i, family in enumerate(noise.FAMILIES)}
     return replace(_cached("noise", _draw_noise), parts=parts)
 
@@ -224,19 +227,27 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FARFIELD_CACHE") or Path.home() / ".cache" / "farfield")
 
 
+@cache
+def _source_hash() -> str:
+    """A hash of all that decides the pictures, so that a folder of another version is not taken for this one's."""
+    here = Path(__file__).parent
+    sources = [(here / name).read_bytes() for name in ("glyphs-v1.json", "alphabet.py", "glyphs.py", "noise.py")]
+    return hashlib.blake2b(b"".join(sources), digest_size=6).hexdigest()
+
+
 def _cached(name: str, make: Callable[[], Images]) -> Images:
     """The set from its file, or made and, where the folder can be written, filed."""
-    path = cache_folder() / "glyphs-v1" / f"{name}.safetensors"
-    if path.exists():
+    path = cache_folder() / f"glyphs-v1-{_source_hash()}" / f"{name}.safetensors"
+    try:
         tensors = load_file(path)
         return Images(name, tensors["images"], tensors["labels"], tensors.get("clusters"))
+    except (OSError, SafetensorError):
+        pass  # absent or broken: drawn again
     made = make()
     tensors = {"images": made.images, "labels": made.labels} | ({} if made.clusters is None else {"clusters": made.clusters})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file(tensors, partial_file)
-        partial_file.replace(path)
-    except OSError:
+        put(path, lambda partial_file: save_file(tensors, partial_file))
+    except (OSError, SafetensorError):
         pass  # a read-only or full cache costs seconds on the next run, nothing else
     return Images(name, made.images, made.labels, made.clusters)

@@ -10,7 +10,10 @@ from typing import Literal
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from farfield.errors import InputError
+
 Group = Literal["near", "far", "shifted"]
+RESERVED = ("near", "far", "shifted", "train", "test")  # names of groups and of splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,7 @@ class Suite:
     """An in-distribution data set with its splits, and the sets to tell it from.
 
     Args:
-        name: with its version, so that a changed suite has another name.
+        name: a changed suite gets another.
         classes: the ID class names, in label order.
         taxonomy: group name to the labels in it; every label is in exactly one group.
         splits: `train`, `calibration`, `test` to a loader.
@@ -89,6 +92,12 @@ class Suite:
     ood: tuple[OODSet, ...]
     augmentations: tuple[str, ...]
     note: str
+
+    def __post_init__(self) -> None:
+        names = [ood.name for ood in self.ood]
+        for name in names:
+            if names.count(name) > 1 or name in RESERVED:
+                raise InputError(f"The OOD set {name!r} of {self.name} needs a name of its own, other than {', '.join(RESERVED)}.")
 
     def split(self, name: str) -> Images:
         """The pictures of `train`, `calibration` or `test`."""

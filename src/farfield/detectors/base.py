@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from farfield.errors import FarfieldWarning, InputError, OptionError
+from farfield.files import put
 from farfield.outputs import Data, Head, Outputs, count
 
 Setting = int | float | bool | str | None
@@ -37,7 +39,7 @@ def require(condition: bool, method: str, option: str, value: object, rule: str)
 
 def warn(message: str) -> None:
     """A `FarfieldWarning` at the caller of `fit`."""
-    warnings.warn(message, FarfieldWarning, stacklevel=4)
+    warnings.warn(message, FarfieldWarning, stacklevel=3)
 
 
 class _Fitted(nn.Module):
@@ -45,10 +47,10 @@ class _Fitted(nn.Module):
 
     needs: tuple[str, ...]
     paper: str
-    fingerprint: str | None = None
 
-    def __init__(self, **state: Tensor | Setting) -> None:
+    def __init__(self, *, fingerprint: str | None = None, **state: Tensor | Setting) -> None:
         super().__init__()
+        self.fingerprint = fingerprint
         self.settings: dict[str, Setting] = {}
         for name, value in state.items():
             if isinstance(value, Tensor):
@@ -119,9 +121,6 @@ class Shaper(_Fitted):
     fit_needs: tuple[str, ...]
     passes: int
 
-    def __init__(self, *, weight: Tensor, bias: Tensor, **state: Tensor | Setting) -> None:
-        super().__init__(weight=weight, bias=bias, **state)
-
     @classmethod
     def fit(cls, train: Data) -> Shaper:
         """A shaper from a classifier's outputs on its training data."""
@@ -150,14 +149,13 @@ class Chain(Detector):
     """A shaper and the scorer fitted on what it lets through; made by `chain`."""
 
     def __init__(self, *, shaper: Shaper, scorer: Detector) -> None:
-        super().__init__()
+        super().__init__(fingerprint=scorer.fingerprint)
         self.shaper, self.scorer = shaper, scorer
         self.needs = _joined(shaper.needs, scorer.needs)
         self.fit_needs = _joined(shaper.fit_needs, scorer.fit_needs)
         self.passes = shaper.passes + scorer.passes
         self.paper = f"{shaper.paper}; {scorer.paper}"
         self.exportable = scorer.exportable
-        self.fingerprint = scorer.fingerprint
 
     def score(self, *tensors: Tensor) -> Float[Tensor, " n"]:
         """The scorer's number for the shaped features."""
@@ -227,8 +225,8 @@ FORMAT = 1
 def write(detector: Detector, path: str | Path) -> None:
     """One safetensors file: tensors, and the rest as JSON in its header. The old file stays until the new one is whole."""
     header = {"format": FORMAT, "fingerprint": detector.fingerprint, "detector": describe(detector)}
-    path = Path(path)
-    partial = path.with_name(path.name + ".tmp")
     tensors = {name: value.contiguous() for name, value in detector.state_dict().items()}
-    save_file(tensors, partial, metadata={"farfield": json.dumps(header)})
-    partial.replace(path)
+    try:
+        put(path, lambda partial: save_file(tensors, partial, metadata={"farfield": json.dumps(header)}))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"The detector cannot be written to {path}: {error}. Give another path.") from error

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, get_type_hints
 
 from farfield.detectors.base import Chain, Detector, Fitter, Shaped, Shaper
-from farfield.errors import InputError
+from farfield.errors import InputError, OptionError
 from farfield.outputs import Data
 
 
@@ -43,20 +43,40 @@ def chain(shaper: Callable[..., Shaper], scorer: Fitter) -> Fitter:
     >>> list(options_of(chain(React.fit, Energy.fit)))
     ['q', 'temperature']
     """
-    first, second = options_of(shaper), options_of(scorer)
-    free = {name: option for name, option in first.items() if not (isinstance(shaper, partial) and name in shaper.keywords)}
+    first, second = _free(shaper), _free(scorer)
     for name in second:
-        if name in free:
+        if name in first:
             raise InputError(f"{name_of(shaper)} and {name_of(scorer)} both have an option {name!r}; fix one with functools.partial.")
 
     def fit(train: Data, **options: Any) -> Detector:
-        check_options(options, {**free, **second}, f"{name_of(shaper)}+{name_of(scorer)}")
-        shape = shaper(train, **{name: value for name, value in options.items() if name in free})
+        check_options(options, {**first, **second}, f"{name_of(shaper)}+{name_of(scorer)}")
+        shape = shaper(train, **{name: value for name, value in options.items() if name in first})
         return Chain(shaper=shape, scorer=scorer(Shaped(train, shape), **{name: value for name, value in options.items() if name in second}))
 
     train = inspect.Parameter("train", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    fit.__signature__ = inspect.Signature([train, *free.values(), *second.values()])  # type: ignore[attr-defined]
+    fit.__signature__ = inspect.Signature([train, *first.values(), *second.values()])  # type: ignore[attr-defined]
+    fit.parts = (shaper, scorer)  # type: ignore[attr-defined]
     return fit
+
+
+def _free(fitter: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The options of a fitter that are not bound."""
+    bound = fitter.keywords if isinstance(fitter, partial) else {}
+    return {name: option for name, option in options_of(fitter).items() if name not in bound}
+
+
+def check_ranges(fitter: Callable[..., Any]) -> None:
+    """Raises `OptionError` where a bound option is out of its range, before there are data: every `fit` looks at its options first."""
+    for part in getattr(fitter, "parts", (fitter,)):
+        if part is not fitter:
+            check_ranges(part)
+            continue
+        try:
+            part([])
+        except OptionError:
+            raise
+        except Exception:
+            continue
 
 
 def check_options(options: Mapping[str, Any], allowed: Mapping[str, Any], method: str) -> None:
@@ -95,6 +115,8 @@ def _one(text: str, known: Mapping[str, type[Any]], kind: str, other: Mapping[st
     fit = known[name].fit
     pairs = [pair.partition("=") for pair in rest.split(",")] if rest else []
     given = {option.strip(): value.strip() for option, _, value in pairs}
+    if len(given) < len(pairs):
+        raise InputError(f"An option is given twice in {text!r}.")
     check_options(given, options_of(fit), name)
     hints = get_type_hints(fit)
     values = {option: _value(name, option, value, hints[option]) for option, value in given.items()}

@@ -37,7 +37,7 @@ def load(path: str | Path, known: Iterable[type[nn.Module]]) -> Detector:
     detector = _build(described, tensors, {cls.__name__: cls for cls in known}, str(path))
     if not isinstance(detector, Detector):
         raise InputError(f"{path} holds a {type(detector).__name__}, which is not a detector.")
-    detector.fingerprint = header["fingerprint"]
+    detector.fingerprint = header["fingerprint"]  # one for the detector and its parts
     return detector
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of, require
@@ -12,7 +12,6 @@ from farfield.outputs import Data, Outputs, count, validated
 from farfield.stats import Sample, double, split
 
 _BLOCK = 16_384  # bank rows multiplied at once
-_SPARE = 8  # candidates beyond k: the product that proposes them rounds, the distances that rank them do not
 
 
 def normalized(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -25,8 +24,8 @@ class KNN(Detector):
 
     `S = -|| z - z_(k) ||`, `z = f / ||f||`, `z_(k)` the k-th nearest of the bank.
 
-    Unit vectors are kept about a common centre, which changes no distance but keeps the digits of vectors that point nearly the same way. A
-    product proposes `k + 8` neighbours, and the differences `z - z_i` rank them.
+    Unit vectors are kept about a common centre, which changes no distance but keeps the digits of vectors that point nearly the same way.
+    Neighbours are found by a product in float64; their distances are those of the differences `z - z_i`.
 
     >>> import torch, farfield as ff
     >>> bank = ff.Outputs(features=torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
@@ -41,9 +40,12 @@ class KNN(Detector):
     passes = 1
     paper = "Sun et al., ICML 2022"
     bank: Tensor
-    half_norms: Tensor
     centre: Tensor
     centre_rest: Tensor
+
+    def __init__(self, *, k: int, fingerprint: str | None = None, **state: Tensor) -> None:
+        super().__init__(k=k, fingerprint=fingerprint, **state)
+        self.k = k
 
     @classmethod
     def fit(cls, train: Data, *, k: int = 50, bank: int | None = None, seed: int = 0) -> KNN:
@@ -66,37 +68,30 @@ class KNN(Detector):
         if k > len(rows):
             raise InputError(f"KNN needs k <= {len(rows)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
         coarse, rest = split(centre)
-        detector = cls(bank=rows, half_norms=rows.square().sum(1) / 2, centre=coarse, centre_rest=rest, k=k)
-        detector.fingerprint = fingerprint_of(train)
-        return detector
+        return cls(bank=rows, centre=coarse, centre_rest=rest, k=k, fingerprint=fingerprint_of(train))
 
     def rows(self) -> int:
-        """As many as keep the differences to the candidates within 128 MB."""
-        return max(1, min(2048, 2**25 // (self._candidates() * self.bank.shape[1])))
-
-    def _candidates(self) -> int:
-        return min(int(self.settings["k"] or 0) + _SPARE, len(self.bank))
+        """As many as keep the differences to the neighbours within 128 MB."""
+        return max(1, min(2048, 2**25 // (self.k * self.bank.shape[1])))
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `features`: between -2 and 0."""
         centre = double(self.centre) + double(self.centre_rest)
         z = (normalized(features) - centre).to(self.bank)
-        distances = (z[:, None] - self.bank[self._nearest(z, self._candidates())]).square().sum(2)
-        # S = -|| z - z_(k) ||
-        k = int(self.settings["k"] or 0)
-        return -distances.topk(k, 1, largest=False).values[:, k - 1].sqrt()
+        near = self._nearest(double(z)).to(z.device)
+        # S = -|| z - z_(k) ||, the largest of the distances to the k nearest
+        return -(z[:, None] - self.bank[near]).square().sum(2).amax(1).sqrt()
 
-    def _nearest(self, z: Tensor, number: int) -> Tensor:
-        """Indices of the rows of the bank that a product says are nearest, block by block."""
+    def _nearest(self, z: Float[Tensor, "n d"]) -> Int64[Tensor, "n k"]:
+        """Indices of the k nearest rows of the bank, block by block, by products in float64, which tell apart what float32 holds apart."""
         best, index = z[:, :0], z[:, :0].long()
         for start in range(0, len(self.bank), _BLOCK):
-            block = self.bank[start : start + _BLOCK]
+            block = double(self.bank[start : start + _BLOCK])
             # argmin_i |z - z_i|^2 = argmax_i z.z_i - |z_i|^2 / 2
-            near = torch.addmm(self.half_norms[start : start + _BLOCK], z, block.T, beta=-1)
-            top, here = near.topk(min(number, len(block)), 1, sorted=False)
+            top, here = torch.addmm(block.square().sum(1) / 2, z, block.T, beta=-1).topk(min(self.k, len(block)), 1, sorted=False)
             best, index = torch.cat([best, top], 1), torch.cat([index, here + start], 1)
             if start:
-                best, choice = best.topk(min(number, best.shape[1]), 1, sorted=False)
+                best, choice = best.topk(min(self.k, best.shape[1]), 1, sorted=False)
                 index = index.gather(1, choice)
         return index
 
@@ -116,7 +111,8 @@ def _sampled(train: Data, centre: Tensor, limit: int, seed: int) -> Tensor:
     sample, start = Sample(limit, seed), 0
     for chunk in validated(train, KNN.fit_needs, "KNN"):
         rows = (normalized(_features(chunk)) - centre).float()
-        labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device) if chunk.labels is None else chunk.labels
+        # Samples without a label, -1 after `collect`, are a class of their own.
+        labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device) if chunk.labels is None else chunk.labels + 1
         ids = torch.arange(start, start + len(rows), device=rows.device) if chunk.ids is None else chunk.ids
         sample.update(rows, labels, ids)
         start += len(rows)

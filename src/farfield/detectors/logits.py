@@ -44,10 +44,7 @@ class MSP(Detector):
         Args:
             train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
         """
-        fingerprint = _look(train, "MSP")
-        detector = cls()
-        detector.fingerprint = fingerprint
-        return detector
+        return cls(fingerprint=_look(train, "MSP"))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in nats, at least 0."""
@@ -80,10 +77,7 @@ class MaxLogit(Detector):
         Args:
             train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
         """
-        fingerprint = _look(train, "MaxLogit")
-        detector = cls()
-        detector.fingerprint = fingerprint
-        return detector
+        return cls(fingerprint=_look(train, "MaxLogit"))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in their units."""
@@ -107,25 +101,25 @@ class Energy(Detector):
     passes = 0
     paper = "Liu et al., NeurIPS 2020"
 
+    def __init__(self, *, temperature: float, fingerprint: str | None = None) -> None:
+        super().__init__(temperature=temperature, fingerprint=fingerprint)
+        self.temperature = temperature
+
     @classmethod
     def fit(cls, train: Data, *, temperature: float = 1.0) -> Energy:
         """Nothing to fit.
 
         Args:
             train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
-            temperature: `T > 0`, in the units of the logits.
+            temperature: `T`, from 1e-6 to 1e6, in the units of the logits.
 
         Raises:
-            InputError: for a temperature that is not positive and finite.
+            InputError: for a temperature out of its range.
         """
-        require(0 < temperature < float("inf"), "Energy", "temperature", temperature, "temperature > 0")
-        fingerprint = _look(train, "Energy")
-        detector = cls(temperature=float(temperature))
-        detector.fingerprint = fingerprint
-        return detector
+        require(1e-6 <= temperature <= 1e6, "Energy", "temperature", temperature, "1e-6 <= temperature <= 1e6")
+        return cls(temperature=float(temperature), fingerprint=_look(train, "Energy"))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in their units."""
-        temperature = float(self.settings["temperature"] or 1)
         # S = T log sum_c exp(v_c / T)
-        return temperature * (logits / temperature).logsumexp(1)
+        return self.temperature * (logits / self.temperature).logsumexp(1)

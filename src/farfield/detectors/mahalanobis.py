@@ -24,7 +24,7 @@ class Mahalanobis(Detector):
     >>> x = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
     >>> train = ff.Outputs(features=x, labels=torch.tensor([0, 0, 1, 1]))
     >>> Mahalanobis.fit(train)(ff.Outputs(features=torch.tensor([[1.0], [14.0]])))
-    tensor([ 0., -9.])
+    tensor([-0., -9.])
 
     Source: Lee, Lee, Lee and Shin, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks",
     NeurIPS 2018, equations 1 and 2.
@@ -34,10 +34,12 @@ class Mahalanobis(Detector):
     fit_needs = ("features", "labels")
     passes = 1
     paper = "Lee et al., NeurIPS 2018"
+    mean: Tensor
+    mean_rest: Tensor
     centre: Tensor
     centre_rest: Tensor
     root: Tensor
-    means: Tensor
+    whitened: Tensor
 
     @classmethod
     def fit(cls, train: Data, *, shrinkage: float = 0.0) -> Mahalanobis:
@@ -64,17 +66,24 @@ class Mahalanobis(Detector):
         if rank < d:
             lost = "1 direction is" if d - rank == 1 else f"{d - rank} directions are"
             warn(f"The covariance of {d} features from {moments.total} samples has rank {rank}; {lost} ignored. Raise `shrinkage` to use them.")
-        # Subtracting the centre in two steps costs no digits of features far from zero.
-        coarse, rest = split(centre)
-        detector = cls(centre=coarse, centre_rest=rest, root=root.float(), means=((means - centre) @ root).float())
-        detector.fingerprint = fingerprint_of(train)
-        return detector
+        # Subtracting a mean in two steps costs no digits of features far from zero.
+        (mean, mean_rest), (coarse, rest), whitened = split(means), split(centre), ((means - centre) @ root).float()
+        return cls(
+            mean=mean,
+            mean_rest=mean_rest,
+            centre=coarse,
+            centre_rest=rest,
+            root=root.float(),
+            whitened=whitened,
+            fingerprint=fingerprint_of(train),
+        )
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `features`: at most 0, in squared standard deviations."""
-        root, means = self.root.to(features), self.means.to(features)
+        root, whitened = self.root.to(features), self.whitened.to(features)
         z = (features - self.centre.to(features) - self.centre_rest.to(features)) @ root
-        # argmin_c |z - m_c|^2 = argmin_c |m_c|^2 - 2 z.m_c; the distance itself is then taken without cancellation.
-        nearest = torch.addmm(means.square().sum(1), z, means.T, alpha=-2).argmin(1)
+        # argmin_c |z - m_c|^2 = argmin_c |m_c|^2 - 2 z.m_c; the distance itself is then taken from the class's own mean, where nothing cancels.
+        nearest = torch.addmm(whitened.square().sum(1), z, whitened.T, alpha=-2).argmin(1)
+        difference = features - self.mean.to(features)[nearest] - self.mean_rest.to(features)[nearest]
         # S = -min_c |A^T (f - mu_c)|^2 with A A^T = Sigma^-1
-        return -(z - means[nearest]).square().sum(1)
+        return -(difference @ root).square().sum(1)

@@ -48,9 +48,8 @@ class React(Shaper):
             for chunk in validated(train, cls.fit_needs, "ReAct"):
                 assert chunk.features is not None
                 quantiles.update(chunk.features)
-        shaper = cls(weight=head.weight, bias=head.bias, cap=torch.tensor(quantiles.values()[0], device=head.weight.device))
-        shaper.fingerprint = fingerprint_of(train)
-        return shaper
+        cap = torch.tensor(quantiles.values()[0], device=head.weight.device)
+        return cls(weight=head.weight, bias=head.bias, cap=cap, fingerprint=fingerprint_of(train))
 
     def shape(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """`min(f, c)`."""

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from farfield.errors import InputError
+from farfield.files import put
 
 # Widths for a head of at most 200 classes, and for more: the files stay under 0.7 and 1.5 MB at 16 bits.
 _RESNET_WIDTHS = ((16, 32, 64, 128), (20, 40, 80, 160))
@@ -64,6 +65,9 @@ def _vit(classes: int) -> nn.Module:
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {"resnet": _resnet, "bit": _bit, "vit": _vit}
 
 
+FACTS = ("architecture", "classes", "mean", "std")  # what a file must say of itself; mean and std are those of its pictures
+
+
 def build(architecture: str, classes: int) -> nn.Module:
     """A freshly initialised classifier of one of `ARCHITECTURES`.
 
@@ -80,11 +84,9 @@ def build(architecture: str, classes: int) -> nn.Module:
 
 
 def save(module: nn.Module, path: str | Path, facts: dict[str, Any]) -> None:
-    """Writes a classifier as 16-bit safetensors; `facts` must have `architecture` and `classes`, and may say more."""
+    """Writes a classifier as 16-bit safetensors; `facts` must have those of `FACTS`, and may say more."""
     tensors = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in module.state_dict().items()}
-    partial_file = Path(path).with_suffix(".tmp")
-    save_file(tensors, partial_file, metadata={"farfield": json.dumps(facts)})
-    partial_file.replace(path)
+    put(path, lambda partial_file: save_file(tensors, partial_file, metadata={"farfield": json.dumps(facts)}))
 
 
 def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -99,9 +101,10 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a classifier: {error}. Farfield reads safetensors files that it wrote.") from error
-    if "farfield" not in metadata:
-        raise InputError(f"{path} does not say which architecture it holds (no `farfield` entry in its metadata).")
-    facts: dict[str, Any] = json.loads(metadata["farfield"])
+    facts: dict[str, Any] = json.loads(metadata.get("farfield", "{}"))
+    lacking = [fact for fact in FACTS if fact not in facts]
+    if lacking:
+        raise InputError(f"{path} is a safetensors file, but not of a Farfield classifier: its header lacks {', '.join(lacking)}.")
     module = build(facts["architecture"], facts["classes"])
     try:
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})

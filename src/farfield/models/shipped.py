@@ -48,9 +48,10 @@ def train_shipped(name: str, out: Path) -> Path:
     )
     test = glyphs.suite(classes).split("test")
     module.half().float().eval()  # as the file will give it back
+    device = next(module.parameters()).device
     with torch.no_grad():
-        device = next(module.parameters()).device
-        hits = [module(NORMALIZE(test.images[i : i + 500].to(device))).argmax(1).cpu() == test.labels[i : i + 500] for i in range(0, len(test), 500)]
+        blocks = [slice(i, i + 500) for i in range(0, len(test), 500)]
+        hits = [module(NORMALIZE(test.images[b].to(device))).argmax(1).cpu() == test.labels[b] for b in blocks]
     accuracy = torch.cat(hits).float().mean().item()
     facts = {
         "architecture": architecture,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from farfield.files import put
 
 Value = Mapping[str, Any]
 FAILED = 0.10  # a unit test is failed when more of it than this passes for ID (Bitterwolf et al. 2023)
@@ -23,9 +26,7 @@ def write(results: Value, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"results.json": to_json(results), "results.md": markdown(results)}
     for name, text in texts.items():
-        partial = folder / f"{name}.tmp"
-        partial.write_text(text, "utf-8")
-        partial.replace(folder / name)
+        put(folder / name, lambda path, text=text: path.write_text(text, "utf-8"))  # type: ignore[misc]
     return [folder / name for name in texts]
 
 
@@ -40,36 +41,44 @@ def with_interval(row: Value, measure: str) -> str:
     return f"{percent(row[measure])} ({percent(low)} to {percent(high)})"
 
 
-def blocks(results: Value) -> list[tuple[Value, list[str], list[tuple[str, dict[str | None, Value]]]]]:
-    """For each classifier: its entry, its columns, and per detector its rows by column, best on near-OOD first.
+@dataclass(frozen=True)
+class Line:
+    """One detector of one classifier: its rows by column, and those of the noise families."""
 
-    A column is a set's name, or `near` or `far` for the mean of a group.
+    detector: str
+    cells: Mapping[str, Value]
+    families: Sequence[Value]
+
+    def failed(self) -> str:
+        """How many noise families pass for ID too often, of how many."""
+        wrong = sum(row["fpr_at_95_tpr_id"] > FAILED for row in self.families)
+        return f"{wrong} of {len(self.families)}" if self.families else ""
+
+
+def blocks(results: Value) -> list[tuple[Value, list[str], list[Line]]]:
+    """For each classifier: its entry, its columns, and a line per detector, best first by the first column.
+
+    A column is `near` or `far` for the mean of a group, or a set's name.
     """
     found = []
     for classifier in results["classifiers"]:
         mine = [r for r in results["rows"] if (r["classifier"], r["suite"]) == (classifier["name"], classifier["suite"])]
-        by_detector: dict[str, dict[str | None, Value]] = {}
-        for row in mine:
-            by_detector.setdefault(row["detector"], {})[row["ood"] or row["group"]] = row
-        means = [group for group in ("near", "far") if any(r["ood"] is None and r["group"] == group for r in mine)]
-        sets = list(dict.fromkeys(r["ood"] for r in mine if r["ood"] is not None and r["group"] != "unit-test"))
-        first = means[0] if means else sets[0] if sets else None
-        order = sorted(by_detector.items(), key=lambda item: -item[1][first]["auroc"] if first in item[1] else 0)
-        found.append((classifier, means + sets, order))
+        columns = [group for group in ("near", "far") if any(r["ood"] is None and r["group"] == group for r in mine)]
+        columns += dict.fromkeys(r["ood"] for r in mine if r["ood"] is not None and r["group"] != "unit-test")
+        lines = []
+        for detector in dict.fromkeys(r["detector"] for r in mine):
+            rows = [r for r in mine if r["detector"] == detector]
+            cells = {r["ood"] or r["group"]: r for r in rows if r["group"] != "unit-test"}
+            lines.append(Line(detector, cells, [r for r in rows if r["group"] == "unit-test"]))
+        lines.sort(key=lambda line: -line.cells[columns[0]]["auroc"])
+        found.append((classifier, columns, lines))
     return found
 
 
-def failed_unit_tests(rows: Mapping[str | None, Value]) -> str:
-    """How many noise families pass for ID too often, of how many."""
-    families = [row for row in rows.values() if row["group"] == "unit-test"]
-    return f"{sum(row['fpr_at_95_tpr_id'] > FAILED for row in families)} of {len(families)}" if families else ""
-
-
-def ranks(order: Sequence[tuple[str, Mapping[str | None, Value]]]) -> dict[str, str]:
-    """Each detector's rank on near-OOD, with `=` where it is shared."""
-    given = {name: next((rows[c]["rank"] for c in ("near", "far") if c in rows), None) for name, rows in order}
-    shared = list(given.values())
-    return {name: "" if rank is None else f"{rank}=" if shared.count(rank) > 1 else str(rank) for name, rank in given.items()}
+def ranks(lines: Sequence[Line]) -> list[str]:
+    """Each line's rank, on near-OOD where there is some, with `=` where it is shared."""
+    given = [next((line.cells[c]["rank"] for c in ("near", "far") if c in line.cells), None) for line in lines]
+    return ["" if rank is None else f"{rank}=" if given.count(rank) > 1 else str(rank) for rank in given]
 
 
 def title(classifier: Value) -> str:
@@ -82,15 +91,14 @@ def title(classifier: Value) -> str:
 def markdown(results: Value) -> str:
     """The tables with every interval, as Markdown."""
     lines = ["# Farfield benchmark", ""]
-    for classifier, columns, order in blocks(results):
-        rank = ranks(order)
+    for classifier, columns, block in blocks(results):
         for measure, name in MEASURES.items():
             extra = ["noise families failed"] if measure != "auroc" else []
             lines += [f"## {escape(title(classifier))}", "", f"**{name}**, with 95 % intervals", ""]
             lines += [_line(["rank", "detector", *columns, *extra]), _line(["---"] * (2 + len(columns) + len(extra)))]
-            for detector, rows in order:
-                cells = [with_interval(rows[c], measure) if c in rows else "n/a" for c in columns]
-                lines.append(_line([rank[detector], detector, *cells, *([failed_unit_tests(rows)] if extra else [])]))
+            for rank, line in zip(ranks(block), block, strict=True):
+                cells = [with_interval(line.cells[column], measure) for column in columns]
+                lines.append(_line([rank, line.detector, *cells, *([line.failed()] if extra else [])]))
             lines.append("")
     lines += [f"- {escape(note)}" for note in notes(results)] + [""]
     return "\n".join(lines)
@@ -106,6 +114,7 @@ def notes(results: Value) -> list[str]:
     said += [f"A noise family is failed when more than {FAILED:.0%} of it is taken for ID at the threshold that keeps 95 % of ID."]
     for name, sources in dict.fromkeys((row["ood"], row["sources"]) for row in results["rows"] if row["sources"]):
         said.append(f"The pictures of {name} come from {sources} sources; its interval resamples those.")
+    said += [f"{w['detector']} on {w['classifier']}: {w['message']}" for w in results["warnings"]]
     said += [f"{r['detector']} on {r['classifier']}: n/a. {r['reason']}" for r in results["refused"]]
     return list(dict.fromkeys(said))
 
@@ -116,4 +125,4 @@ def escape(text: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cell if set(cell) == {"-"} else escape(cell) for cell in cells) + " |"

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from farfield.report.render import MEASURES, Value, blocks, failed_unit_tests, notes, percent, ranks, title
+from farfield.report.render import MEASURES, Value, blocks, notes, percent, ranks, title
 
 WIDE = 110  # columns from which every figure has room for its interval
 
@@ -14,20 +14,19 @@ WIDE = 110  # columns from which every figure has room for its interval
 def tables(results: Value, width: int = 80) -> Group:
     """The tables for a terminal of some width: intervals on the means, and on every set where there is room."""
     shown: list[RenderableType] = []
-    for classifier, columns, order in blocks(results):
-        rank = ranks(order)
+    for classifier, columns, block in blocks(results):
         shown.append(Text(title(classifier), style="bold"))
         for measure, name in MEASURES.items():
             table = Table(title=name, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
             table.add_column("rank", justify="right")
             table.add_column("detector")
             for column in columns:
-                table.add_column(column, justify="right", no_wrap=True)
+                table.add_column(Text(column), justify="right", no_wrap=True)
             if measure != "auroc":
                 table.add_column("noise failed", justify="right")
-            for detector, rows in order:
-                cells = [_cell(rows[c], measure, c in ("near", "far") or width >= WIDE) if c in rows else "n/a" for c in columns]
-                table.add_row(rank[detector], detector, *cells, *([failed_unit_tests(rows)] if measure != "auroc" else []))
+            for rank, line in zip(ranks(block), block, strict=True):
+                cells = [_cell(line.cells[c], measure, c in ("near", "far") or width >= WIDE) for c in columns]
+                table.add_row(rank, Text(line.detector), *cells, *([line.failed()] if measure != "auroc" else []))
             shown += [table, Text("")]
     shown += [Text(note, style="dim") for note in notes(results)]
     return Group(*shown)

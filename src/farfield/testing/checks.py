@@ -47,7 +47,7 @@ class Case:
     classes: Sequence[type[torch.nn.Module]] = ()
 
     def quiet(self, train: Data, **options: Any) -> Detector:
-        """Fits without Farfield's warnings, and asks for a fallback where the default option needs more data than a small world has."""
+        """Fits without Farfield's warnings."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FarfieldWarning)
             return self.fit(train, **options)
@@ -176,6 +176,7 @@ def degenerate(case: Case) -> None:
     constant = some.train.features.clone()
     constant[:, :5] = 0.1
     flat = torch.full_like(some.train.features, 0.1)
+    copied = torch.cat([some.train.features[:, :12], 1.5 * some.train.features[:, :12]], 1)
     half = torch.cat([torch.zeros_like(some.train.features[:200]), some.train.features[200:]])
     worlds = {
         "fewer samples than features": some.train[:20],
@@ -184,12 +185,12 @@ def degenerate(case: Case) -> None:
         "a missing class": some.train[(some.train.labels != 3).nonzero()[:, 0]],
         "five constant features": with_features(some.train, constant),
         "all features constant": with_features(some.train, flat),
+        "copied and scaled features": with_features(some.train, copied),
         "duplicate rows": some.train[torch.arange(400) % 40],
         "zero rows": with_features(some.train, half),
     }
-    small = {name: value for call in case.unusual.values() for name, value in call.items() if name == "k"}
     for name, train in worlds.items():
-        for options in ({}, small):
+        for options in ({}, *case.unusual.values()):
             detector = _fitted_or_refused(case, train, options, name)
             if detector is not None:
                 for what, outputs in {"ID": some.id, "OOD": some.ood, "the zero vector": with_features(some.id, torch.zeros(80, 24))}.items():

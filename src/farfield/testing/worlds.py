@@ -21,13 +21,22 @@ class World:
 
 
 def world(
-    n: int = 400, d: int = 24, c: int = 8, *, seed: int = 0, offset: float = 0.0, uneven: bool = False, dtype: torch.dtype = torch.float32
+    n: int = 400,
+    d: int = 24,
+    c: int = 8,
+    *,
+    seed: int = 0,
+    offset: float = 0.0,
+    uneven: bool = False,
+    spread: float = 0.5,
+    dtype: torch.dtype = torch.float32,
 ) -> World:
     """An easy world: ID features around class means after a ReLU, OOD features small and in no class's direction.
 
     Args:
         n: training samples. d: features. c: classes. seed: of everything random.
         offset: how far features are from zero, in their own units.
+        spread: of the features about their class mean.
         uneven: whether the features' units spread over four orders of magnitude.
         dtype: of logits and features.
     """
@@ -47,7 +56,7 @@ def world(
 
     def sample(m: int, first_id: int) -> Outputs:
         labels = torch.arange(m) % c
-        return outputs(torch.relu(means[labels] + 0.5 * torch.randn(m, d, generator=random)), labels, first_id)
+        return outputs(torch.relu(means[labels] + spread * torch.randn(m, d, generator=random)), labels, first_id)
 
     strange = torch.relu(0.4 + 0.4 * torch.randn(60, d, generator=random))
     return World(sample(n, 0), sample(80, n), outputs(strange, torch.full((60,), -1), n + 80))

@@ -1,7 +1,8 @@
 """One readable training loop: a loss, a cosine schedule, checkpoints that make a stop cost at most one epoch.
 
 Each epoch starts from the weights, the optimiser's state and the seed `(recipe.seed, epoch)`, and nothing else. A run that
-was stopped and started again therefore ends with the same weights as one that was not (same device, same number of processes).
+was stopped and started again therefore ends with the same weights as one that was not (same device, same number of processes; with fp16
+not to the bit, since the loss scale is sought anew).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from farfield.errors import InputError
+from farfield.files import put
 
 Progress = Callable[[str, int, int], None]
 LossFunction = Callable[[Float[Tensor, "n c"], Int64[Tensor, " n"]], Float[Tensor, ""]]
@@ -128,54 +130,82 @@ def train(
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import set_seed
 
     AcceleratorState._reset_state()  # it is one per process, and an earlier run may have had another precision
     accelerator = Accelerator(mixed_precision=recipe.precision)
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, recipe)
-    optimizer = make_optimizer(module, recipe)
-    model, optimizer = accelerator.prepare(module, optimizer)
-    done, history = _resume(folder, accelerator.unwrap_model(model), optimizer)
-    per_process = max(recipe.batch_size // accelerator.num_processes, 1)
-
-    for epoch in range(done, recipe.epochs):
-        started = time.perf_counter()
-        set_seed(recipe.seed * 100_003 + epoch)
-        images = data(epoch) if callable(data) else data
-        loader = accelerator.prepare_data_loader(_shuffled(images, per_process, recipe.seed * 100_003 + epoch))
-        steps = len(loader) * recipe.epochs
-        totals = torch.zeros(3, dtype=torch.float64)
-        model.train()
-        for index, (batch, labels) in enumerate(loader):
-            step = epoch * len(loader) + index
-            rate = recipe.lr * cosine(step, steps, recipe.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with accelerator.autocast():
-                logits = model(transform(batch))
-            value = loss(logits.float(), labels)
-            if not torch.isfinite(value):
-                raise InputError(
-                    f"The training loss became {value.item()} at step {step} (epoch {epoch + 1} of {recipe.epochs}, learning rate {rate:.3g}); "
-                    f"{folder / 'checkpoint.safetensors'} keeps the last whole epoch. Lower `lr` or use precision='no'."
-                )
-            optimizer.zero_grad()
-            accelerator.backward(value)
-            optimizer.step()
-            hits = (logits.detach().argmax(1) == labels).sum()
-            totals += torch.tensor([value.item() * len(labels), hits.item(), len(labels)], dtype=torch.float64)
-            if progress is not None:
-                progress("training", step + 1, steps)
-        sums = accelerator.reduce(totals.to(accelerator.device) if accelerator.num_processes > 1 else totals)
-        seconds = time.perf_counter() - started
-        record = {"epoch": epoch + 1, "loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2]), "lr": rate, "seconds": seconds}
-        history.append(record)
-        if accelerator.is_main_process:
-            _save(folder, accelerator.unwrap_model(model), optimizer, epoch + 1, history)
-        accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _claim(folder, recipe)
+    accelerator.wait_for_everyone()
+    model, optimizer = accelerator.prepare(module, make_optimizer(module, recipe))
+    try:
+        done, history = _resume(folder, accelerator.unwrap_model(model), optimizer)
+        for epoch in range(done, recipe.epochs):
+            record = _epoch(accelerator, model, optimizer, data(epoch) if callable(data) else data, recipe, epoch, transform, loss, folder, progress)
+            history.append(record)
+            if accelerator.is_main_process:
+                _save(folder, accelerator.unwrap_model(model), optimizer, epoch + 1, history)
+            accelerator.wait_for_everyone()
+    finally:
+        # The module is plain again: no autocast in its forward.
+        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        for patch in ("forward", "_original_forward"):
+            vars(module).pop(patch, None)
     return history
+
+
+def _epoch(
+    accelerator: Any,
+    model: nn.Module,
+    optimizer: Any,
+    images: LabelledImages,
+    recipe: Recipe,
+    epoch: int,
+    transform: Callable[[Tensor], Tensor],
+    loss: LossFunction,
+    folder: Path,
+    progress: Progress | None,
+) -> dict[str, float]:
+    """One pass over the training set; its record."""
+    from accelerate.utils import set_seed
+
+    if len(images) == 0:
+        raise InputError("There is nothing to train on: the data set is empty.")
+    started, seed = time.perf_counter(), recipe.seed * 100_003 + epoch
+    set_seed(seed)
+    loader = accelerator.prepare_data_loader(_shuffled(images, max(recipe.batch_size // accelerator.num_processes, 1), seed))
+    first, steps = epoch * len(loader), len(loader) * recipe.epochs
+    totals = torch.zeros(3, dtype=torch.float64)
+    rate = 0.0
+    model.train()
+    for step, (batch, labels) in enumerate(loader, first):
+        rate = recipe.lr * cosine(step, steps, recipe.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with accelerator.autocast():
+            logits = model(transform(batch))
+        value = loss(logits.float(), labels)
+        if not torch.isfinite(value):
+            raise _diverged(f"training loss became {value.item()}", step, epoch, recipe, rate, folder)
+        optimizer.zero_grad()
+        accelerator.backward(value)
+        optimizer.step()
+        hits = (logits.detach().argmax(1) == labels).sum()
+        totals += torch.tensor([value.item() * len(labels), hits.item(), len(labels)], dtype=torch.float64)
+        if progress is not None and accelerator.is_main_process:
+            progress("training", step + 1, steps)
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise _diverged("weights are no longer finite", first + len(loader) - 1, epoch, recipe, rate, folder)
+    sums = accelerator.reduce(totals.to(accelerator.device) if accelerator.num_processes > 1 else totals)
+    seconds = time.perf_counter() - started
+    return {"epoch": epoch + 1, "loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2]), "lr": rate, "seconds": seconds}
+
+
+def _diverged(what: str, step: int, epoch: int, recipe: Recipe, rate: float, folder: Path) -> InputError:
+    return InputError(
+        f"The {what} at step {step} (epoch {epoch + 1} of {recipe.epochs}, learning rate {rate:.3g}); "
+        f"{folder / 'checkpoint.safetensors'} keeps the last whole epoch. Lower `lr` or use precision='no'."
+    )
 
 
 class _Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
@@ -204,10 +234,14 @@ def _shuffled(images: LabelledImages, batch_size: int, seed: int) -> DataLoader[
 
 def _claim(folder: Path, recipe: Recipe) -> None:
     """Writes the recipe beside the run, or raises if the folder is another recipe's."""
-    path, text = folder / "recipe.json", json.dumps(asdict(recipe), indent=2)
-    if path.exists() and json.loads(path.read_text("utf-8")) != asdict(recipe):
-        raise InputError(f"{folder} holds a run of another recipe (its recipe.json differs). Give another folder, or delete this one.")
-    path.write_text(text, "utf-8")
+    path = folder / "recipe.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and json.loads(path.read_text("utf-8")) != asdict(recipe):
+            raise InputError(f"{folder} holds a run of another recipe (its recipe.json differs). Give another folder, or delete this one.")
+        put(path, lambda partial: partial.write_text(json.dumps(asdict(recipe), indent=2), "utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read or written: {error}. Give another folder.") from error
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
@@ -219,12 +253,18 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, 
 
 def _save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, history: list[dict[str, float]]) -> None:
     """The state after a whole epoch, put in place at once: a reader sees the old file or the new one."""
-    tensors = {f"model.{name}": value.contiguous() for name, value in module.state_dict().items()}
+    # Cloned, since tied weights share memory and safetensors does not store that.
+    tensors = {f"model.{name}": value.detach().clone().contiguous() for name, value in module.state_dict().items()}
     tensors.update(_optimizer_tensors(optimizer))
-    partial = folder / "checkpoint.tmp"
-    save_file(tensors, partial, metadata={"epoch": str(epoch), "history": json.dumps(history)})
-    partial.replace(folder / "checkpoint.safetensors")
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history), "utf-8")
+    metadata = {"epoch": str(epoch), "history": json.dumps(history)}
+    lines = "".join(json.dumps(record) + "\n" for record in history)
+    try:
+        put(folder / "checkpoint.safetensors", lambda path: save_file(tensors, path, metadata=metadata))
+        put(folder / "metrics.jsonl", lambda path: path.write_text(lines, "utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"The checkpoint cannot be written to {folder}: {error}. The last one stays; make room and run the same command again."
+        ) from error
 
 
 def _resume(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
@@ -234,15 +274,18 @@ def _resume(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -
         return 0, []
     state: dict[int, dict[str, Any]] = {}
     weights: dict[str, Tensor] = {}
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
-            owner, _, rest = key.partition(".")
-            if owner == "model":
-                weights[rest] = file.get_tensor(key)
-            else:
-                index, name = rest.split(".")
-                state.setdefault(int(index), {})[name] = file.get_tensor(key)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
+                owner, _, rest = key.partition(".")
+                if owner == "model":
+                    weights[rest] = file.get_tensor(key)
+                else:
+                    index, name = rest.split(".")
+                    state.setdefault(int(index), {})[name] = file.get_tensor(key)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Delete it to start anew.") from error
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
