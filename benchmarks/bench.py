@@ -28,8 +28,7 @@ def main() -> None:
         for run in ("first", "second"):
             wall, cost = bench(suite, Path(folder) / "out")
             stages = {"start-up and writing": wall - cost["total_seconds"], "pictures": cost["pictures_seconds"], "forward": cost["forward_seconds"]}
-            stages["storing"] = cost["collect_seconds"] - cost["pictures_seconds"] - cost["forward_seconds"]
-            stages |= {stage: cost[f"{stage}_seconds"] for stage in ("fit", "score", "metrics")}
+            stages |= {stage: cost[f"{stage}_seconds"] for stage in ("store", "fit", "score", "metrics")}
             print(f"{run} run: {wall:.1f} s = " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items()), flush=True)
             if run == "first":
                 first = wall
