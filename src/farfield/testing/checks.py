@@ -228,7 +228,7 @@ def oracle_agrees(case: Case) -> None:
         for options in ({}, *case.unusual.values()):
             detector = case.quiet(some.train, **options)
             for test in (some.id, some.ood):
-                expected = case.oracle(_arrays(some.train), _arrays(test), **options)
+                expected = case.oracle(arrays(some.train), arrays(test), **options)
                 _close(detector(test), torch.from_numpy(np.asarray(expected)), TOLERANCE, f"the oracle, in {name} with {dict(options)},")
 
 
@@ -284,7 +284,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
 }
 
 
-def _arrays(outputs: Outputs) -> Arrays:
+def arrays(outputs: Outputs) -> Arrays:
     """What an oracle gets: everything as float64."""
     assert outputs.head is not None
     columns = {**outputs.columns(), "weight": outputs.head.weight, "bias": outputs.head.bias}
