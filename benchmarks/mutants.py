@@ -23,7 +23,7 @@ TESTS = {
     "metrics/values.py": ["tests/test_metrics.py"],
     "metrics/intervals.py": ["tests/test_metrics.py"],
     "stats.py": ["tests/test_stats.py", "tests/test_conformance.py"],
-    "outputs.py": ["tests/test_conformance.py", "tests/test_detectors.py"],
+    "outputs.py": ["tests/test_detectors.py", "tests/test_collect.py", "tests/test_conformance.py"],
     "detectors/logits.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/mahalanobis.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/knn.py": ["tests/test_detectors.py", "tests/test_conformance.py"],

@@ -161,11 +161,11 @@ class Quantiles:
         self.lower: dict[int, Tensor] = {}
         self._first = True
 
-    def passes(self) -> Iterator[int]:
+    def passes(self) -> Iterator[None]:
         """Iterate this once; inside each of its two turns, feed all the data to `update`."""
-        yield 1
+        yield
         self.second_pass()
-        yield 2
+        yield
 
     def update(self, x: Tensor) -> None:
         """Counts the entries of `x`."""
@@ -211,7 +211,7 @@ class Quantiles:
     def _ranks(self, probability: float) -> tuple[int, int, float]:
         total = int(self.upper.sum())
         position = probability * (total - 1)
-        low = min(int(position), total - 1)
+        low = int(position)
         return low, min(low + 1, total - 1), position - low
 
     def _at(self, rank: int) -> float:
