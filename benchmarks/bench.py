@@ -51,7 +51,7 @@ def forward(name: str) -> float:
         if shipped.startswith(f"{name}-"):
             classifier = ff.Classifier.load(shipped)
             started = time.perf_counter()
-            with torch.inference_mode():
+            with torch.no_grad():
                 for images in pictures:
                     for batch in images.images.split(256):  # type: ignore[no-untyped-call]
                         classifier.module(classifier.transform(batch))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy import stats
 
@@ -319,6 +320,8 @@ def test_a_chain_is_saved_with_its_parts(tmp_path: Path) -> None:
     easy = world()
     chained = chain(React.fit, KNN.fit)(easy.train, q=70, k=4)
     chained.save(tmp_path / "chain.safetensors")
+    with safe_open(tmp_path / "chain.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["farfield"])["format"] == 1  # what files out there have
     again = ff.load(tmp_path / "chain.safetensors")
     assert isinstance(again, Chain)
     assert torch.equal(again(easy.ood), chained(easy.ood))

@@ -204,7 +204,7 @@ def _check(chunk: Outputs, need: str, method: str, first_row: int) -> None:
 
 def _check_labels(chunk: Outputs, labels: Tensor, method: str, first_row: int) -> None:
     classes = chunk.logits.shape[1] if chunk.logits is not None else None if chunk.head is None else len(chunk.head.weight)
-    bad = ((labels < 0) | (labels >= (labels.max() + 1 if classes is None else classes))).nonzero()
+    bad = (labels < 0 if classes is None else (labels < 0) | (labels >= classes)).nonzero()
     if len(bad):
         row = int(bad[0])
         span = "0 or more" if classes is None else f"from 0 to {classes - 1}"

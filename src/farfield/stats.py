@@ -169,8 +169,8 @@ class Quantiles:
 
     def update(self, x: Tensor) -> None:
         """Counts the entries of `x`."""
-        # Adding 0 makes -0 a 0. Flipping the lower 31 bits of negative numbers makes the integers' order the floats'.
-        bits = (x.detach().flatten().float() + 0.0).view(torch.int32)
+        # Flipping the lower 31 bits of negative numbers makes the integers' order the floats'; -0 comes just below 0, and equals it.
+        bits = x.detach().flatten().float().view(torch.int32)
         bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         bins = (bits >> 16) + 32_768
         if self._first:
