@@ -67,6 +67,21 @@ def classifier(seed: int = 0, classes: int = 4) -> ff.Classifier:
     return made
 
 
+class OfLogits(Detector):
+    """The first logit; the tests below break it in one way each."""
+
+    needs = fit_needs = ("logits",)
+    passes = 0
+    paper = "none"
+
+    @classmethod
+    def fit(cls, train: ff.Outputs) -> Detector:
+        return cls()
+
+    def score(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits[:, 0]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("bench")
@@ -184,15 +199,7 @@ def test_a_detector_that_refuses_does_not_stop_the_rest(tmp_path: Path) -> None:
 
 
 def test_detectors_whose_scores_are_all_equal_tie(tmp_path: Path) -> None:
-    class Blind(Detector):
-        needs = fit_needs = ("logits",)
-        passes = 0
-        paper = "none"
-
-        @classmethod
-        def fit(cls, train: ff.Outputs) -> Detector:
-            return cls()
-
+    class Blind(OfLogits):
         def score(self, logits: torch.Tensor) -> torch.Tensor:
             return torch.zeros(len(logits))
 
@@ -223,18 +230,11 @@ def test_what_would_mix_up_results_is_refused_before_anything_runs(tmp_path: Pat
 
 
 def test_warnings_of_a_fit_are_in_the_results(tmp_path: Path) -> None:
-    class Grumbling(Detector):
-        needs = fit_needs = ("logits",)
-        passes = 0
-        paper = "none"
-
+    class Grumbling(OfLogits):
         @classmethod
         def fit(cls, train: ff.Outputs) -> Detector:
             warnings.warn("Something is thin.", ff.FarfieldWarning, stacklevel=1)
             return cls()
-
-        def score(self, logits: torch.Tensor) -> torch.Tensor:
-            return logits[:, 0]
 
     value = benchmark.run([(suite(), [classifier(0)])], {"grumbling": Grumbling.fit}, out=tmp_path).plain()
     assert value["warnings"] == [{"classifier": "random-0", "detector": "grumbling", "message": "Something is thin."}]
@@ -242,15 +242,7 @@ def test_warnings_of_a_fit_are_in_the_results(tmp_path: Path) -> None:
 
 
 def test_nan_scores_are_named(tmp_path: Path) -> None:
-    class Broken(Detector):
-        needs = fit_needs = ("logits",)
-        passes = 0
-        paper = "none"
-
-        @classmethod
-        def fit(cls, train: ff.Outputs) -> Detector:
-            return cls()
-
+    class Broken(OfLogits):
         def score(self, logits: torch.Tensor) -> torch.Tensor:
             return logits[:, 0] * torch.nan
 

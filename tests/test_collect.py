@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -108,6 +112,18 @@ def test_a_changed_item_of_a_list_is_another_store(tmp_path: Path) -> None:
     second = ff.collect(net, plain, out=tmp_path)
     assert first.folder != second.folder
     assert second.load().labels[1] == 7  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray, Image.fromarray])
+def test_one_changed_pixel_of_one_picture_in_a_list_is_another_store(tmp_path: Path, kind: Callable[[np.ndarray], Any]) -> None:
+    """The text of an array or of a PIL picture does not have its pixels."""
+    arrays = [np.full((32, 32, 3), i, np.uint8) for i in range(40)]
+    net = classifier()
+    net.transform = lambda x: HALF((x if isinstance(x, torch.Tensor) else torch.from_numpy(np.array(x))).permute(2, 0, 1))
+    folders = {ff.collect(net, [kind(array) for array in arrays], out=tmp_path).folder for _ in range(2)}
+    arrays[1][16, 16, 1] += 1  # item 1 is not among the sixteen
+    assert folders.isdisjoint({ff.collect(net, [kind(array) for array in arrays], out=tmp_path).folder})
+    assert len(folders) == 1
 
 
 def test_pictures_that_change_when_read_again_are_not_stored(tmp_path: Path) -> None:

@@ -139,8 +139,10 @@ def _probes(dataset: Pictures, transform: Transform) -> str:
 
 
 def _bytes(part: Any) -> bytes:
-    tensor = part if isinstance(part, Tensor) else None
-    return plain(part).encode() if tensor is None else tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    """All of a tensor, an array or a PIL picture, whose texts leave most of it out; of anything else its text."""
+    if isinstance(part, Tensor):
+        part = part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return bytes(part.tobytes()) if hasattr(part, "tobytes") else plain(part).encode()
 
 
 class _Run:
