@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "farfield"
 # Each level may import the levels above it in this list. Within a level, what a room may import is listed.
 LEVELS: list[dict[str, set[str]]] = [
     {"errors": set(), "files": set()},
+    {"plugins": set()},
     {"outputs": set(), "stats": set()},
     {"metrics": set()},
     {
@@ -23,9 +24,9 @@ LEVELS: list[dict[str, set[str]]] = [
         "collect": {"classifier", "store", "data"},
         "detectors": set(),
     },
-    {"benchmark": set(), "testing": set()},
-    {"report": set()},
-    {"cli": set()},
+    {"benchmark": set(), "testing": set(), "inputs": set()},
+    {"report": set(), "compare": set()},
+    {"cli": set(), "__main__": {"cli"}},
 ]
 # The package's own front door: imported for its version alone, and importing whatever it re-exports.
 FRONT = "__init__"

@@ -2,18 +2,21 @@
 
 A shard is one safetensors file of whole batches, written beside its place and then moved there, so that it is either absent or
 whole. A folder with all its shards is done; one with some is taken up where it stopped. Two processes that write the same
-folder write the same files.
+folder write the same files. Samples that could not be read are not in a shard; its header names them, and has a hash of the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -22,14 +25,33 @@ from farfield.errors import InputError
 from farfield.files import put
 from farfield.outputs import Head, Outputs, concatenate
 
-FORMAT = 1
+FORMAT = 2
+STALE = 3600.0  # seconds after which a half-written file is nobody's
 _OWN = ("logits", "features", "labels", "ids")
 
 
-def key_of(facts: dict[str, Any]) -> str:
+class Failure(NamedTuple):
+    """A sample that could not be read: its row in the data set, its name, and why."""
+
+    row: int
+    name: str
+    reason: str
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
     """The name of the folder for outputs that depend on these facts alone."""
     text = json.dumps({"format": FORMAT, **facts}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A hash of tensors by name, shape and content."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -38,39 +60,77 @@ class Stored:
 
     Args:
         folder: where the shards are.
-        samples: how many samples there are.
-        rows: samples in a shard; the last has the rest.
+        items: how many samples the data set has, the unreadable ones included.
+        rows: items in a shard; the last has the rest.
         fingerprint: of the classifier.
     """
 
     folder: Path
-    samples: int
+    items: int
     rows: int
     fingerprint: str
 
     @classmethod
-    def at(cls, root: str | Path, facts: dict[str, Any], samples: int, rows: int, fingerprint: str) -> Stored:
-        """The store for these facts under `root`, made if it is not there.
+    def at(
+        cls, root: str | Path, facts: Mapping[str, Any], items: int, rows: int, fingerprint: str, about: Mapping[str, Any] | None = None
+    ) -> Stored:
+        """The store for these facts under `root`, made if it is not there; `about` is kept for people, and changes nothing.
 
         Raises:
             InputError: when the folder cannot be made or written.
         """
-        folder = Path(root) / key_of({**facts, "samples": samples, "rows": rows, "fingerprint": fingerprint})
+        shape = {"items": items, "rows": rows, "fingerprint": fingerprint}
+        folder = Path(root) / key_of({**facts, **shape})
+        content = json.dumps({"format": FORMAT, **shape, "about": dict(about or {}), **facts}, indent=2)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "facts.json").exists():
-                put(folder / "facts.json", lambda path: path.write_text(json.dumps(facts, indent=2), "utf-8"))
+                put(folder / "facts.json", lambda path: path.write_text(content, "utf-8"))
         except OSError as error:
             raise InputError(f"The store {root} cannot be written: {error.strerror or error}. Give another folder.") from error
-        return cls(folder, samples, rows, fingerprint)
+        return cls(folder, items, rows, fingerprint)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Stored:
+        """The store in a folder, as it is.
+
+        Raises:
+            InputError: when the folder is none, or of another version.
+        """
+        facts = facts_of(Path(folder))
+        return cls(Path(folder), facts["items"], facts["rows"], facts["fingerprint"])
 
     def __len__(self) -> int:
         return self.samples
 
     @property
+    def samples(self) -> int:
+        """How many samples there are: the items that could be read."""
+        return self.items - len(self.failures())
+
+    def failures(self) -> list[Failure]:
+        """The items that could not be read, of the shards that are there."""
+        found = []
+        for shard in range(self.shards):
+            found += [Failure(*entry) for entry in self._header(shard).get("failed", [])]
+        return found
+
+    def _header(self, shard: int) -> dict[str, Any]:
+        try:
+            with safe_open(self.path(shard), framework="pt") as file:
+                header: dict[str, Any] = json.loads((file.metadata() or {}).get("farfield", "{}"))
+                return header
+        except (OSError, SafetensorError, ValueError):
+            return {}
+
+    @property
     def shards(self) -> int:
         """How many shards a complete store has."""
-        return -(-self.samples // self.rows)
+        return -(-self.items // self.rows)
+
+    def span(self, shard: int) -> range:
+        """The items of a shard."""
+        return range(shard * self.rows, min((shard + 1) * self.rows, self.items))
 
     def path(self, shard: int) -> Path:
         """Where a shard is, or will be."""
@@ -78,17 +138,13 @@ class Stored:
 
     def has(self, shard: int) -> bool:
         """Whether a shard is there and whole."""
-        try:
-            with safe_open(self.path(shard), framework="pt") as file:
-                return "ids" in file.keys()  # noqa: SIM118 (safe_open is not a mapping)
-        except (OSError, SafetensorError):
-            return False
+        return "digest" in self._header(shard)
 
     def missing(self) -> list[int]:
         """The shards that are still to be written."""
         return [shard for shard in range(self.shards) if not self.has(shard)]
 
-    def write(self, shard: int, outputs: Outputs) -> None:
+    def write(self, shard: int, outputs: Outputs, failed: Sequence[Failure] = ()) -> None:
         """Puts one shard in its place, at once.
 
         Raises:
@@ -97,8 +153,9 @@ class Stored:
         tensors = {name: column.contiguous() for name, column in outputs.columns().items()}
         if outputs.head is not None:
             tensors |= {"head.weight": outputs.head.weight.contiguous(), "head.bias": outputs.head.bias.contiguous()}
+        header = {"farfield": json.dumps({"digest": digest_of(tensors), "failed": failed})}
         try:
-            put(self.path(shard), lambda path: save_file(tensors, path))
+            put(self.path(shard), lambda path: save_file(tensors, path, metadata=header))
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{self.path(shard)} cannot be written: {error}. What is stored so far stays; make room and run the same command again."
@@ -114,16 +171,89 @@ class Stored:
         Raises:
             InputError: when the shard is missing or broken.
         """
-        try:
-            with safe_open(self.path(shard), framework="pt") as file:
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path(shard)} cannot be read: {error}. Run `collect` again to write it anew.") from error
+        tensors = self._tensors(shard)
         weight, bias = tensors.pop("head.weight", None), tensors.pop("head.bias", None)
         head = None if weight is None or bias is None else Head(weight, bias)
         own = {name: tensors.pop(name) for name in _OWN if name in tensors}
         return Outputs(head=head, fingerprint=self.fingerprint, taps=tensors).having(**own)
 
+    def _tensors(self, shard: int) -> dict[str, Tensor]:
+        try:
+            with safe_open(self.path(shard), framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{self.path(shard)} cannot be read: {error}. Run `collect` again to write it anew.") from error
+
     def load(self) -> Outputs:
         """All of it, in memory."""
         return concatenate(self)
+
+    def verify(self) -> list[str]:
+        """What is wrong with the shards, by name: missing, broken, or changed since they were written."""
+        wrong = []
+        for shard in range(self.shards):
+            name = self.path(shard).name
+            if not self.path(shard).exists():
+                wrong.append(f"{name} is missing")
+                continue
+            try:
+                tensors = self._tensors(shard)
+            except InputError:
+                wrong.append(f"{name} is broken")
+                continue
+            header = self._header(shard)
+            if header.get("digest") != digest_of(tensors):
+                wrong.append(f"{name} was changed")
+            elif sorted([*tensors["ids"].tolist(), *(entry[0] for entry in header["failed"])]) != list(self.span(shard)):
+                wrong.append(f"{name} has other items than it should")
+        return wrong
+
+    def half_written(self, age: float = 0.0) -> list[Path]:
+        """Files that a killed run left, untouched for `age` seconds."""
+        now, found = time.time(), []
+        for path in self.folder.glob("*.tmp"):
+            try:
+                if now - path.stat().st_mtime >= age:
+                    found.append(path)
+            except OSError:
+                continue  # just moved into place, by its writer
+        return found
+
+    def sweep(self) -> None:
+        """Removes what killed runs left, if no run can still be writing it."""
+        for path in self.half_written(STALE):
+            path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Deletes the store."""
+        shutil.rmtree(self.folder)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What a store says of itself.
+
+    Raises:
+        InputError: when the folder is no store, or one of another version.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / "facts.json").read_text("utf-8"))
+        version = facts.get("format")
+        fine = version == FORMAT and all(type(facts[name]) is int and facts[name] > 0 for name in ("items", "rows"))
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise InputError(f"{folder} is no store of outputs: it has no readable facts.json.") from error
+    if not fine:
+        raise InputError(f"{folder} is a store of another version of Farfield (format {version!r}, not {FORMAT}). Remove it and collect again.")
+    return facts
+
+
+def stores(root: str | Path) -> list[Path]:
+    """The folders of all stores under a root, newest first, readable or not.
+
+    Raises:
+        InputError: when there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}.")
+    found = [path for path in root.iterdir() if path.is_dir() and (path / "facts.json").exists()]
+    return sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))

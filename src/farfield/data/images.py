@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -63,12 +63,12 @@ class Images:
 class OODSet:
     """One set a classifier was not trained for: its name, its group, and how to get it.
 
-    `group` is `near`, `far`, or `shifted` (covariate-shifted ID: other looks, same classes).
+    `load` gives pictures (`Images`, files, any data set), or a classifier's `Outputs` of them. `group` is `near`, `far`, or `shifted` (covariate-shifted ID: other looks, same classes).
     """
 
     name: str
     group: Group
-    load: Callable[[], Images]
+    load: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Suite:
     name: str
     classes: tuple[str, ...]
     taxonomy: Mapping[str, tuple[int, ...]]
-    splits: Mapping[str, Callable[[], Images]]
+    splits: Mapping[str, Callable[[], Any]]
     ood: tuple[OODSet, ...]
     augmentations: tuple[str, ...]
     note: str
@@ -99,6 +99,6 @@ class Suite:
             if names.count(name) > 1 or name in RESERVED:
                 raise InputError(f"The OOD set {name!r} of {self.name} needs a name of its own, other than {', '.join(RESERVED)}.")
 
-    def split(self, name: str) -> Images:
+    def split(self, name: str) -> Any:
         """The pictures of `train`, `calibration` or `test`."""
         return self.splits[name]()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 
 from farfield.data import glyphs
 from farfield.data.images import Suite
-from farfield.errors import InputError
+from farfield.errors import InputError, nearest
 
 SUITES: dict[str, Callable[[], Suite]] = {f"glyphs-{classes}": partial(glyphs.suite, classes) for classes in glyphs.SIZES}
 
@@ -23,6 +22,5 @@ def load(name: str) -> Suite:
     'glyphs-1000'
     """
     if name not in SUITES:
-        near = difflib.get_close_matches(name, SUITES, 1)
-        raise InputError(f"There is no suite {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} There are: {', '.join(SUITES)}.")
+        raise InputError(f"There is no suite {name!r}{nearest(name, SUITES)} There are: {', '.join(SUITES)}.")
     return SUITES[name]()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
 from farfield.detectors.base import Chain, Detector, Fitter, Shaped, Shaper
-from farfield.errors import InputError, OptionError
+from farfield.errors import InputError, OptionError, nearest
 from farfield.outputs import Data
 
 
@@ -83,12 +82,7 @@ def check_options(options: Mapping[str, Any], allowed: Mapping[str, Any], method
     """Raises `InputError` for an option that does not exist, naming the nearest that does."""
     for name in options:
         if name not in allowed:
-            raise InputError(f"{method} has no option {name!r}{_nearest(name, allowed)} It has: {', '.join(allowed) or 'none'}.")
-
-
-def _nearest(name: str, names: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(f"{method} has no option {name!r}{nearest(name, allowed)} It has: {', '.join(allowed) or 'none'}.")
 
 
 def parse(text: str, catalogue: Mapping[str, type[Detector]], shapers: Mapping[str, type[Shaper]]) -> Fitter:
@@ -111,7 +105,7 @@ def _one(text: str, known: Mapping[str, type[Any]], kind: str, other: Mapping[st
         if name in other:
             rule = "comes last, after any shapers" if kind == "shaper" else "changes features for a detector, as in `react+energy`"
             raise InputError(f"{name!r} in {text!r} {rule}.")
-        raise InputError(f"There is no {kind} {name!r}{_nearest(name, known)} There are: {', '.join(known)}.")
+        raise InputError(f"There is no {kind} {name!r}{nearest(name, known)} There are: {', '.join(known)}.")
     fit = known[name].fit
     pairs = [pair.partition("=") for pair in rest.split(",")] if rest else []
     given = {option.strip(): value.strip() for option, _, value in pairs}

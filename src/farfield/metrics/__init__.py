@@ -19,6 +19,7 @@ from farfield.metrics.intervals import (
     paired_placement_test,
     placement_interval,
     proportion_interval,
+    unpaired_placement_test,
 )
 from farfield.metrics.values import (
     Placements,
@@ -56,4 +57,5 @@ __all__ = [
     "placement_interval",
     "placements",
     "proportion_interval",
+    "unpaired_placement_test",
 ]

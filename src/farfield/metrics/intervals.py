@@ -117,6 +117,39 @@ def paired_placement_test(
     return PairedTest(value, Interval(max(-1.0, value - half), min(1.0, value + half)), 2 * float(stdtr(df, -abs(value) / error)))
 
 
+def unpaired_placement_test(
+    a: Sequence[Placements], b: Sequence[Placements], *, clusters: tuple[IdSets, IdSets] = (None, None), level: float = 0.95, widen: bool = True
+) -> PairedTest:
+    """Test whether two mean AUROCs differ that are from independent images: `t = (A_a - A_b) / sqrt(var_a + var_b)`.
+
+    var as in `placement_interval`, t with Welch and Satterthwaite's degrees of freedom. Where a variance is 0 (perfect separation, all
+    scores tied) or unknown, the interval is the difference of the two intervals at half the error each, and p the level at which that leaves 0.
+
+    >>> one = placements([3, 4, 5, 6], [1, 2, 3.5, 5.5])
+    >>> unpaired_placement_test([one], [one]).p_value
+    1.0
+    """
+    tail, (value_a, error_a, df_a, _), (value_b, error_b, df_b, _) = _tail(level), _estimate(a, clusters[0], widen), _estimate(b, clusters[1], widen)
+    value, error = value_a - value_b, math.hypot(error_a, error_b)
+    if 0 in (error_a, error_b) or math.isinf(error):
+
+        def ends(alpha: float) -> Interval:
+            one, other = (
+                placement_interval(sets, clusters=ids, level=1 - alpha / 2, widen=widen) for sets, ids in ((a, clusters[0]), (b, clusters[1]))
+            )
+            return Interval(one.low - other.high, one.high - other.low)
+
+        low, high = 0.0, 1.0  # of the errors alpha at which the interval leaves 0, the smallest lies between
+        for _ in range(50):
+            middle = (low + high) / 2
+            apart = ends(middle).low > 0 or ends(middle).high < 0
+            low, high = (low, middle) if apart else (middle, high)
+        return PairedTest(value, ends(2 * tail), high)
+    df = (error_a**2 + error_b**2) ** 2 / (error_a**4 / df_a + error_b**4 / df_b)
+    half = float(stdtrit(df, 1 - tail)) * error
+    return PairedTest(value, Interval(max(-1.0, value - half), min(1.0, value + half)), 2 * float(stdtr(df, -abs(value) / error)))
+
+
 def fpr_interval(
     s_in: Scores, s_out: Scores, *, clusters: Ids = None, tpr: float = 0.95, level: float = 0.95, seed: int = 0, draws: int = 2000
 ) -> Interval:

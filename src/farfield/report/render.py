@@ -26,7 +26,7 @@ def write(results: Value, folder: str | Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {"results.json": to_json(results), "results.md": markdown(results)}
     for name, text in texts.items():
-        put(folder / name, lambda path, text=text: path.write_text(text, "utf-8"))  # type: ignore[misc]
+        put(folder / name, lambda path, text=text: path.write_text(text, "utf-8", errors="backslashreplace"))  # type: ignore[misc]
     return [folder / name for name in texts]
 
 
@@ -70,7 +70,7 @@ def blocks(results: Value) -> list[tuple[Value, list[str], list[Line]]]:
             rows = [r for r in mine if r["detector"] == detector]
             cells = {r["ood"] or r["group"]: r for r in rows if r["group"] != "unit-test"}
             lines.append(Line(detector, cells, [r for r in rows if r["group"] == "unit-test"]))
-        lines.sort(key=lambda line: -line.cells[columns[0]]["auroc"])
+        lines.sort(key=lambda line: -line.cells[columns[0]]["auroc"] if columns else 0.0)
         found.append((classifier, columns, lines))
     return found
 
@@ -83,6 +83,8 @@ def ranks(lines: Sequence[Line]) -> list[str]:
 
 def title(classifier: Value) -> str:
     """A classifier, its suite and its accuracy."""
+    if classifier["id_accuracy"] is None:
+        return f"{classifier['name']} on {classifier['suite']}, {classifier['classes']} classes: ID accuracy not known, no labels"
     low, high = classifier["id_accuracy_interval"]
     accuracy = f"{percent(classifier['id_accuracy'])} % (95 % interval {percent(low)} to {percent(high)})"
     return f"{classifier['name']} on {classifier['suite']}, {classifier['classes']} classes: ID accuracy {accuracy}"
@@ -114,7 +116,7 @@ def notes(results: Value) -> list[str]:
     said += [f"A noise family is failed when more than {FAILED:.0%} of it is taken for ID at the threshold that keeps 95 % of ID."]
     for name, sources in dict.fromkeys((row["ood"], row["sources"]) for row in results["rows"] if row["sources"]):
         said.append(f"The pictures of {name} come from {sources} sources; its interval resamples those.")
-    said += [f"{w['detector']} on {w['classifier']}: {w['message']}" for w in results["warnings"]]
+    said += [f"{w['detector'] + ' on ' if w['detector'] else ''}{w['classifier']}: {w['message']}" for w in results["warnings"]]
     said += [f"{r['detector']} on {r['classifier']}: n/a. {r['reason']}" for r in results["refused"]]
     return list(dict.fromkeys(said))
 

@@ -1,0 +1,170 @@
+"""The outputs a benchmark stands on: of the training and test data and of every OOD set, from one pass of a classifier or as given."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from farfield import metrics
+from farfield.classifier import Classifier
+from farfield.collect import Progress, collect
+from farfield.data.images import Suite
+from farfield.errors import FarfieldWarning, InputError
+from farfield.outputs import Outputs, chunks
+from farfield.store import Failure, Stored, facts_of
+
+GIVEN = "given outputs"  # what tables call the classifier whose outputs were given as arrays
+ASSIGNABLE = 2_000  # classes up to which another order of the labels is looked for
+
+
+class timed:
+    """Adds the time inside the `with` to `seconds[stage]`."""
+
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self.seconds, self.stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.stage] = self.seconds.get(self.stage, 0.0) + time.perf_counter() - self.started
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """One set's outputs, and what the metrics need to know of its pictures.
+
+    Args:
+        outputs: in memory or stored.
+        clusters: which pictures share a source; `None` where each stands for itself.
+        parts: runs of rows that are also reported alone.
+        contents: a hash of the data, by which two runs know that they saw the same; `None` where it is not known.
+        failed: what could not be read.
+    """
+
+    outputs: Outputs | Stored
+    clusters: Tensor | None = None
+    parts: Mapping[str, slice] = field(default_factory=dict)
+    contents: str | None = None
+    failed: tuple[Failure, ...] = ()
+
+
+def gather(
+    classifier: Classifier | None,
+    suite: Suite,
+    store: Path,
+    *,
+    batch_size: int | None,
+    workers: int | None,
+    strict: bool,
+    progress: Progress | None,
+    seconds: dict[str, float],
+) -> dict[str, Gathered]:
+    """Outputs of the training and test splits and of every OOD set, by name; `train` is left out where the suite has none."""
+    loaders: dict[str, Callable[[], Any]] = {name: suite.splits[name] for name in ("train", "test") if name in suite.splits}
+    loaders |= {ood.name: ood.load for ood in suite.ood}
+    found = {}
+    for name, load in loaders.items():
+        with timed(seconds, "pictures"):
+            data = load()
+        if isinstance(data, Outputs | Stored):
+            found[name] = _given(classifier, data, name)
+            continue
+        if classifier is None:
+            raise InputError(f"{name} of {suite.name} is pictures, which need a classifier: name one with --model.")
+        step = None if progress is None else _named(progress, f"{classifier.name}: {name}")
+        stored = collect(
+            classifier, data, out=store, batch_size=batch_size, workers=workers, strict=strict, name=name, progress=step, seconds=seconds
+        )
+        found[name] = Gathered(
+            stored, getattr(data, "clusters", None), getattr(data, "parts", {}), str(facts_of(stored.folder)["contents"]), tuple(stored.failures())
+        )
+    return found
+
+
+def _given(classifier: Classifier | None, data: Outputs | Stored, name: str) -> Gathered:
+    """Outputs that came as arrays or as a store, checked against the classifier where there is one."""
+    if isinstance(data, Stored) and (missing := data.missing()):
+        raise InputError(f"The store {data.folder} for {name} is not whole: {len(missing)} of {data.shards} shards are missing. Collect it again.")
+    if classifier is not None and data.fingerprint is not None and data.fingerprint != classifier.fingerprint():
+        raise InputError(f"The outputs given for {name} are of another model than {classifier.name}. Give the pictures, or leave --model out.")
+    contents = str(facts_of(data.folder).get("contents")) if isinstance(data, Stored) else None
+    return Gathered(data, contents=contents, failed=tuple(data.failures()) if isinstance(data, Stored) else ())
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    return lambda _, done, total: progress(name, done, total)
+
+
+def classes_of(classifier: Classifier | None, gathered: Mapping[str, Gathered]) -> int:
+    """How many classes the classifier has."""
+    if classifier is not None:
+        return classifier.classes
+    for entry in gathered.values():
+        first = next(chunks(entry.outputs), None)
+        if first is not None and first.logits is not None:
+            return first.logits.shape[1]
+        if first is not None and first.head is not None:
+            return len(first.head.weight)
+    return 0
+
+
+def check_sizes(suite: Suite, gathered: Mapping[str, Gathered], classes: int) -> None:
+    """Raises where there are fewer ID training samples than classes."""
+    train = gathered.get("train")
+    if train is not None and len(train.outputs) < classes:
+        raise InputError(
+            f"The ID training data of {suite.name} are {len(train.outputs)} samples and the model has {classes} classes; "
+            "detectors are fitted on at least one of each. Give more, or raise --limit."
+        )
+
+
+def accuracy(name: str, suite: Suite, test: Gathered, classes: int) -> dict[str, Any]:
+    """A classifier's entry: its accuracy on the labelled part of the ID test split, `None` where nothing is labelled."""
+    predictions, labels = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
+    for chunk in chunks(test.outputs):
+        columns = chunk.columns()
+        if "labels" in columns and "logits" in columns:
+            labelled = columns["labels"] >= 0
+            predictions.append(chunk.predictions()[labelled])
+            labels.append(columns["labels"][labelled])
+    predicted, true = torch.cat(predictions), torch.cat(labels)
+    hits, n = int((predicted == true).sum()), len(true)
+    if n:
+        _look_for_another_order(name, suite.name, predicted, true, classes)
+    return {
+        "name": name,
+        "suite": suite.name,
+        "fingerprint": test.outputs.fingerprint,
+        "id_accuracy": hits / n if n else None,
+        "id_accuracy_interval": metrics.proportion_interval(hits, n) if n else None,
+        "classes": classes,
+    }
+
+
+def _look_for_another_order(name: str, suite: str, predicted: Tensor, true: Tensor, classes: int) -> None:
+    """Warns when another order of the labels, found on every second sample, fits the rest far better than the order given."""
+    if classes > ASSIGNABLE or len(true) < 2 * classes:
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = torch.bincount(true[::2] * classes + predicted[::2], minlength=classes * classes).reshape(classes, classes)
+    order = torch.as_tensor(linear_sum_assignment(-confusion.numpy())[1].astype(np.int64))
+    rest_true, rest_predicted = true[1::2], predicted[1::2]
+    as_given, reordered = (int((mapped == rest_predicted).sum()) for mapped in (rest_true, order[rest_true]))
+    n = len(rest_true)
+    if metrics.proportion_interval(reordered, n).low > 2 * metrics.proportion_interval(as_given, n).high:
+        warnings.warn(
+            f"The labels of {suite} seem to be in another order than the classes of {name}: {as_given / n:.1%} of the test samples are right, "
+            f"and {reordered / n:.1%} would be with the labels in another order. Say which class each is with --class-map.",
+            FarfieldWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,87 @@
+"""From scores to rows: each set, each part of a set, the mean of each group, and the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield import metrics
+from farfield.benchmark.results import Row
+
+SIGNIFICANT = 0.05
+MEANS = ("near", "far")
+
+
+@dataclass
+class ScoredSet:
+    """One detector's scores of an OOD set, where the set belongs, and how its pictures stand among the test pictures."""
+
+    group: str
+    scores: Float[np.ndarray, " n"]
+    clusters: np.ndarray | None
+    parts: Mapping[str, slice]
+    placements: metrics.Placements
+
+
+def scored(s_in: np.ndarray, scores: Tensor, group: str, clusters: Tensor | None, parts: Mapping[str, slice]) -> ScoredSet:
+    """A set with its placements among the ID scores."""
+    s_out = scores.double().numpy()
+    return ScoredSet(group, s_out, None if clusters is None else clusters.numpy(), parts, metrics.placements(s_in, s_out))
+
+
+def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: Mapping[str, ScoredSet]) -> list[Row]:
+    """A row for each set and part of a set, then one for the mean of each group."""
+
+    def row(ood: str | None, group: str, members: Sequence[ScoredSet]) -> Row:
+        outs = [member.scores for member in members]
+        clusters = [member.clusters for member in members]
+        sources = None if clusters[0] is None or len(clusters) > 1 else len(np.unique(clusters[0]))
+        return Row(
+            classifier,
+            detector,
+            suite,
+            ood,
+            group,
+            auroc=float(np.mean([member.placements.v_in.mean() for member in members])),
+            auroc_interval=metrics.placement_interval([member.placements for member in members], clusters=clusters, widen=False),
+            fpr_at_95_tpr_id=float(np.mean([metrics.fpr_at_95_tpr_id(s_in, o) for o in outs])),
+            fpr_at_95_tpr_id_interval=metrics.mean_fpr_interval(s_in, outs, clusters=clusters, widen=False),
+            fpr_at_95_tpr_ood=float(np.mean([metrics.fpr_at_95_tpr_ood(s_in, o) for o in outs])),
+            ap_id=float(np.mean([metrics.ap_id(s_in, o) for o in outs])),
+            ap_ood=float(np.mean([metrics.ap_ood(s_in, o) for o in outs])),
+            n_id=len(s_in),
+            n_ood=sum(map(len, outs)),
+            sources=sources,
+        )
+
+    rows = [row(name, scored.group, [scored]) for name, scored in sets.items()]
+    for scored in sets.values():
+        for part, span in scored.parts.items():
+            piece = scored.scores[span]
+            rows.append(row(part, "unit-test", [ScoredSet("unit-test", piece, None, {}, metrics.placements(s_in, piece))]))
+    groups = [(group, [scored for scored in sets.values() if scored.group == group]) for group in MEANS]
+    return rows + [row(None, group, members) for group, members in groups if members]
+
+
+def rank(rows: Sequence[Row], placed: Mapping[str, Sequence[ScoredSet]]) -> None:
+    """Gives each mean its rank among the detectors of one classifier; those that cannot be told apart share one."""
+    for group in MEANS:
+        means = [row for row in rows if row.ood is None and row.group == group]
+        members = {name: [scored for scored in sets if scored.group == group] for name, sets in placed.items()}
+        for row in means:
+            better = 0
+            for other in means:
+                if other.auroc > row.auroc:
+                    mine, theirs = members[row.detector], members[other.detector]
+                    test = metrics.paired_placement_test(
+                        [scored.placements for scored in theirs],
+                        [scored.placements for scored in mine],
+                        clusters=[scored.clusters for scored in mine],
+                        widen=False,
+                    )
+                    better += test.p_value < SIGNIFICANT
+            row.rank = 1 + better

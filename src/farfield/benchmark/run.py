@@ -1,0 +1,213 @@
+"""Classifiers x detectors x suites to rows of figures, with an interval on every one.
+
+Training outputs fit the detectors, test and OOD outputs are scored, and nothing is chosen by looking at either. Every picture goes through
+each classifier once, whatever the number of detectors.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from farfield.benchmark.gather import GIVEN, Gathered, accuracy, check_sizes, classes_of, gather, timed
+from farfield.benchmark.results import Results
+from farfield.benchmark.rows import ScoredSet, rank, rows_of, scored
+from farfield.classifier import Classifier
+from farfield.collect import Progress
+from farfield.data.images import Suite
+from farfield.detectors.base import Detector, Fitter
+from farfield.detectors.compose import check_ranges
+from farfield.errors import FarfieldWarning, InputError
+from farfield.files import put
+from farfield.outputs import Outputs, chunks
+from farfield.store import Stored
+
+SCORED = 65_536  # samples scored at a time
+
+
+def run(
+    jobs: Sequence[tuple[Suite, Sequence[Classifier | None]]],
+    detectors: Mapping[str, Fitter],
+    *,
+    out: str | Path,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Results:
+    """Fits and judges every detector on every classifier of every suite.
+
+    Args:
+        jobs: suites, each with the classifiers of its classes; `None` for a classifier whose outputs the suite has itself.
+        detectors: fitters by the name tables call them.
+        out: a folder; the outputs go to `out/store` and are found there again, the scores to `out/scores`.
+        batch_size: pictures in a forward pass; as `collect`'s.
+        workers: processes that load pictures; as `collect`'s.
+        strict: stop at the first picture that cannot be read; else it is left out and named in `Results.unreadable`.
+        progress: called with what is done, how far, and out of how much.
+
+    Raises:
+        InputError: when a classifier has other classes than its suite, or `out` cannot be written. A detector that refuses a classifier does
+            not stop the rest: `Results.refused` says why.
+    """
+    for fitter in detectors.values():
+        check_ranges(fitter)
+    _check_jobs(jobs)
+    started = time.perf_counter()
+    results = Results(environment=environment())
+    seconds: dict[str, float] = {}
+    cost: dict[str, dict[str, float]] = {name: {"fit_seconds": 0.0, "score_seconds": 0.0} for name in detectors}
+    for suite, classifiers in jobs:
+        about: dict[str, Any] = {"name": suite.name, "note": suite.note, "ood": {s.name: s.group for s in suite.ood}, "contents": {}}
+        results.suites.append(about)
+        for classifier in classifiers:
+            name = GIVEN if classifier is None else classifier.name
+            with timed(seconds, "collect"), _noting(results, name):
+                gathered = gather(
+                    classifier, suite, Path(out) / "store",
+                    batch_size=batch_size, workers=workers, strict=strict, progress=progress, seconds=seconds,
+                )  # fmt: skip
+                classes = classes_of(classifier, gathered)
+                check_sizes(suite, gathered, classes)
+                results.classifiers.append(accuracy(name, suite, gathered["test"], classes))
+            about["contents"] |= {key: entry.contents for key, entry in gathered.items()}
+            for key, entry in gathered.items():
+                results.unreadable += [{"classifier": name, "set": key, "name": f.name, "reason": f.reason} for f in entry.failed]
+            _judge(results, name, suite, gathered, detectors, cost, seconds, Path(out), progress)
+    seconds["store"] = seconds.pop("collect", 0.0) - seconds.get("pictures", 0.0) - seconds.get("forward", 0.0)
+    results.cost = {
+        "forward_seconds": seconds.pop("forward", 0.0),
+        "total_seconds": time.perf_counter() - started,
+        **{f"{stage}_seconds": value for stage, value in seconds.items()},
+        "per_detector": cost,
+    }
+    return results
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine."""
+    from farfield import __version__
+
+    return {
+        "farfield": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@contextmanager
+def _noting(results: Results, classifier: str) -> Iterator[None]:
+    """Keeps what is warned of inside the `with` in the results; it is still shown."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", FarfieldWarning)
+        yield
+    for warning in said:
+        if issubclass(warning.category, FarfieldWarning):
+            results.warnings.append({"classifier": classifier, "detector": "", "message": str(warning.message)})
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _check_jobs(jobs: Sequence[tuple[Suite, Sequence[Classifier | None]]]) -> None:
+    """Raises, before anything runs, for a classifier of other classes than its suite's, and for two of one name."""
+    names = [(suite.name, GIVEN if classifier is None else classifier.name) for suite, classifiers in jobs for classifier in classifiers]
+    for suite_name, name in names:
+        if names.count((suite_name, name)) > 1:
+            raise InputError(
+                f"There are two classifiers called {name!r} for {suite_name}; results could not tell them apart. Give each a name of its own."
+            )
+    for suite, classifiers in jobs:
+        for classifier in classifiers:
+            if classifier is not None and suite.classes and classifier.classes != len(suite.classes):
+                raise InputError(
+                    f"{classifier.name} has {classifier.classes} classes and {suite.name} has {len(suite.classes)}; it was trained for another suite."
+                )
+
+
+def _judge(
+    results: Results,
+    classifier: str,
+    suite: Suite,
+    gathered: Mapping[str, Gathered],
+    detectors: Mapping[str, Fitter],
+    cost: dict[str, dict[str, float]],
+    seconds: dict[str, float],
+    out: Path,
+    progress: Progress | None,
+) -> None:
+    """Fits every detector on one classifier, scores every set, and adds the rows."""
+    kept: dict[str, Tensor] = {}
+    placed: dict[str, list[ScoredSet]] = {}
+    for index, (name, fitter) in enumerate(detectors.items()):
+        if progress is not None:
+            progress(f"{classifier}: {name}", index, len(detectors))
+        spent: dict[str, float] = {}
+        try:
+            with timed(spent, "fit"), warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always", FarfieldWarning)
+                detector = fitter(gathered["train"].outputs if "train" in gathered else [])
+            results.warnings += [{"classifier": classifier, "detector": name, "message": str(warning.message)} for warning in said]
+            with timed(spent, "score"):
+                scores = {key: score(detector, entry.outputs) for key, entry in gathered.items() if key != "train"}
+            with timed(seconds, "metrics"):
+                s_in = scores["test"].double().numpy()
+                sets = {o.name: _set(s_in, scores[o.name], o.group, gathered[o.name]) for o in suite.ood}
+                results.rows += rows_of(classifier, name, suite.name, s_in, sets)
+        except InputError as error:
+            without = "" if "train" in gathered else " There are no ID training data: give --id-train."
+            results.refused.append({"classifier": classifier, "detector": name, "reason": f"{error}{without}"})
+            continue
+        finally:
+            for stage, value in spent.items():
+                cost[name][f"{stage}_seconds"] += value
+                seconds[stage] = seconds.get(stage, 0.0) + value
+        kept |= {f"{name}/{key}": value for key, value in scores.items()}
+        placed[name] = list(sets.values())
+    with timed(seconds, "metrics"):
+        rank([row for row in results.rows if (row.classifier, row.suite) == (classifier, suite.name)], placed)
+    kept |= {f"clusters/{key}": entry.clusters for key, entry in gathered.items() if entry.clusters is not None}
+    path = scores_path(out, suite.name, classifier)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        put(path, lambda partial: save_file(kept, partial))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"The scores cannot be written to {path}: {error}. Make room and run the same command again.") from error
+    if progress is not None:
+        progress(f"{classifier}: done", len(detectors), len(detectors))
+
+
+def score(detector: Detector, outputs: Outputs | Stored) -> Float[Tensor, " n"]:
+    """A detector's number for every sample, a piece at a time."""
+    return torch.cat([detector(chunk) for chunk in chunks(outputs, SCORED)])
+
+
+def scores_path(out: Path, suite: str, classifier: str) -> Path:
+    """Where the scores of a classifier on a suite lie: a tensor `detector/set` for each."""
+
+    def safe(name: str) -> str:
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+
+    return out / "scores" / safe(suite) / f"{safe(classifier.removesuffix('.safetensors'))}.safetensors"
+
+
+def _set(s_in: np.ndarray, scores: Tensor, group: str, entry: Gathered) -> ScoredSet:
+    if not torch.isfinite(scores).all() and torch.isnan(scores).any():
+        raise InputError("The detector gives NaN for some samples: their logits or features are not finite.")
+    return scored(s_in, scores, group, entry.clusters, entry.parts)

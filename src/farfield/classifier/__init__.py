@@ -1,0 +1,5 @@
+"""Any image classifier as a body and a head: wrapped from Python, or loaded by name."""
+
+from farfield.classifier.classifier import Classifier, Transform, plain
+
+__all__ = ["Classifier", "Transform", "plain"]

@@ -1,0 +1,246 @@
+"""`farfield bench`: how well detectors tell in-distribution images from others."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from farfield.cli.app import (
+    BatchSize,
+    ClassMap,
+    Limit,
+    PreprocessText,
+    RandomWeights,
+    Root,
+    Strict,
+    Weights,
+    Workers,
+    app,
+    load_classifier,
+    make_folder,
+    pick_device,
+    progress_bar,
+    say,
+)
+from farfield.data.images import Group, OODSet, Suite
+from farfield.errors import InputError, nearest
+
+GROUPS: tuple[Group, ...] = ("near", "far", "shifted")
+
+
+@app.command()
+def bench(
+    context: typer.Context,
+    suite: Annotated[list[str] | None, typer.Option(help="A suite: glyphs-200 or glyphs-1000. Repeat it for more.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A classifier: timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or one that ships. Repeat it for more.")] = None,
+    detector: Annotated[list[str] | None, typer.Option(help="A detector, as `knn:k=10` or `react:q=90+energy`; all by default. Repeat it.")] = None,
+    id_train: Annotated[str | None, typer.Option(help="ID training data, to fit on: a folder with a sub-folder a class, a list, arrays, hf:NAME:SPLIT.")] = None,
+    id_test: Annotated[str | None, typer.Option(help="ID test data, likewise: your own data in place of a suite.")] = None,
+    near: Annotated[list[str] | None, typer.Option(help="NAME=DATA: OOD data like the ID data. Repeat it.")] = None,
+    far: Annotated[list[str] | None, typer.Option(help="NAME=DATA: OOD data unlike the ID data. Repeat it.")] = None,
+    shifted: Annotated[list[str] | None, typer.Option(help="NAME=DATA: the ID classes in another look. Repeat it.")] = None,
+    name: Annotated[str | None, typer.Option(help="What tables call your own data.")] = None,
+    weights: Weights = None,
+    preprocess: PreprocessText = None,
+    class_map: ClassMap = None,
+    root: Root = None,
+    limit: Limit = None,
+    out: Annotated[Path | None, typer.Option(help="Where results, scores and stored outputs go.  [default: farfield-out]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps, ...  [default: auto]")] = None,
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    strict: Strict = False,
+    random_weights: RandomWeights = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with these options by name; `near`, `far` and `shifted` are tables. What is said here comes first.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print results.json to stdout instead of tables.")] = False,
+) -> None:  # fmt: skip
+    """How well do detectors tell in-distribution images from others?
+
+    Without arguments: the embedded Glyphs suite with 200 classes, its three classifiers, all detectors. A second run reuses what the first stored.
+
+    Your own: `farfield bench --model timm:resnet18 --id-train DIR --id-test DIR --near birds=DIR --far noise=DIR`.
+    """
+    from farfield import benchmark, report
+    from farfield.detectors import DEFAULTS, parse
+
+    options = {key: value for key, value in context.params.items() if key in OPTIONS and value not in (None, False, [])}
+    if config is not None:
+        options = {**read_config(config), **options}
+    given = Given(options)
+    folder = Path(given.text("out", "farfield-out"))
+    fitters = {text: parse(text) for text in given.several("detector") or DEFAULTS}
+    where = pick_device(given.text("device", "auto"))
+    jobs = own_jobs(given, where) if given.text("id_test") else suite_jobs(given, where)
+    make_folder(folder)
+    with progress_bar() as step:
+        results = benchmark.run(
+            jobs,
+            fitters,
+            out=folder,
+            batch_size=options.get("batch_size"),
+            workers=options.get("workers"),
+            strict=bool(options.get("strict")),
+            progress=step,
+        )
+    value = results.plain()
+    paths = report.write(value, folder)
+    if json:
+        typer.echo(report.to_json(value))
+    else:
+        console = Console()
+        console.print(report.tables(value, console.width))
+    cost = value["cost"]
+    say(f"{cost['total_seconds']:.1f} s, {cost['forward_seconds']:.1f} s of it in the classifiers. Written: {', '.join(map(str, paths))}")
+
+
+# The options a TOML file may have, each with the type of its value; a table or a list for those that may be repeated.
+OPTIONS: dict[str, type] = {
+    **dict.fromkeys(("suite", "model", "detector", *GROUPS), list),
+    **dict.fromkeys(("id_train", "id_test", "name", "weights", "preprocess", "class_map", "root", "out", "device"), str),
+    **dict.fromkeys(("limit", "batch_size", "workers"), int),
+    **dict.fromkeys(("strict", "random_weights"), bool),
+}
+_LEAST: dict[str, int] = {"limit": 1, "batch_size": 1, "workers": 0}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, under the names that `bench` has for them.
+
+    Raises:
+        InputError: when it cannot be read, or has an unknown name or a value of another kind.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"The file {path} cannot be read as TOML: {str(error) or type(error).__name__}.") from error
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in OPTIONS:
+            known = [option.replace("_", "-") for option in OPTIONS]
+            raise InputError(f"{path} has an unknown key {key!r}{nearest(name.replace('_', '-'), known)} Known: {', '.join(known)}.")
+        options[name] = _typed(path, key, name, value)
+    return options
+
+
+def _typed(path: Path, key: str, name: str, value: Any) -> Any:
+    kind = OPTIONS[name]
+    if kind is list:
+        if name in GROUPS and isinstance(value, dict) and all(isinstance(part, str) for part in value.values()):
+            return [f"{set_name}={place}" for set_name, place in value.items()]
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            return value
+        raise InputError(f"{path}: {key!r} takes {'a table of NAME = DATA' if name in GROUPS else 'a text or a list of texts'}; got {value!r:.80}.")
+    if type(value) is not kind or (isinstance(value, int) and value < _LEAST.get(name, value)):
+        kinds = {str: "a text", int: f"a whole number from {_LEAST.get(name, 0)}", bool: "true or false"}
+        raise InputError(f"{path}: {key!r} takes {kinds[kind]}; got {value!r:.80}.")
+    return value
+
+
+class Given:
+    """The options of a run, from the command line and the file."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.options = options
+
+    def text(self, name: str, default: str = "") -> str:
+        """An option that is one text."""
+        return str(self.options.get(name, default))
+
+    def path(self, name: str) -> Path | None:
+        """An option that is a path."""
+        return Path(self.text(name)) if name in self.options else None
+
+    def several(self, name: str) -> Sequence[str]:
+        """An option that may be repeated."""
+        return list(self.options.get(name, []))
+
+    def flag(self, name: str) -> bool:
+        """An option that is yes or no."""
+        return bool(self.options.get(name))
+
+
+def _classifiers(given: Given, names: Sequence[str], device: str) -> list[Any]:
+    if given.path("weights") is not None and len(names) > 1:
+        raise InputError(f"--weights are of one model, and there are {len(names)}: {', '.join(names)}. Run each by itself.")
+    return [
+        load_classifier(
+            name,
+            weights=given.path("weights"),
+            preprocess=given.text("preprocess") or None,
+            random_weights=given.flag("random_weights"),
+            device=device,
+        )
+        for name in names
+    ]
+
+
+def suite_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
+    """Suites by name, each with its classifiers."""
+    from farfield import models
+    from farfield.data import suites
+
+    for option in ("id_train", *GROUPS, "class_map", "root", "limit", "name"):
+        if option in given.options:
+            raise InputError(f"--{option.replace('_', '-')} goes with your own data, which needs --id-test too.")
+    jobs = []
+    for name in given.several("suite") or ["glyphs-200"]:
+        chosen = suites.load(name)
+        names = given.several("model") or [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
+        jobs.append((chosen, _classifiers(given, names, device)))
+    return jobs
+
+
+def own_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
+    """A person's own data as a suite, for each of the models; all of it is looked at before anything runs."""
+    from farfield import inputs
+    from farfield.data.order import read_class_map
+
+    if given.several("suite"):
+        raise InputError("--suite and --id-test exclude each other: a suite has its own test data.")
+    root, limit = given.path("root"), given.options.get("limit")
+    opened = {
+        split: inputs.open_data(given.text(option), name=split, labelled=True, root=root)
+        for split, option in (("train", "id_train"), ("test", "id_test"))
+        if given.text(option)
+    }
+    sets: dict[str, tuple[Group, Any]] = {}
+    for group in GROUPS:
+        for text in given.several(group):
+            set_name, equals, place = text.partition("=")
+            if not (set_name and equals and place):
+                raise InputError(f"--{group} takes NAME=DATA, as --{group} birds=photos/birds; got {text!r}.")
+            if set_name in sets:
+                raise InputError(f"There are two OOD sets called {set_name!r}. Give each a name of its own.")
+            sets[set_name] = (group, inputs.unlabelled(inputs.limited(inputs.open_data(place, name=set_name, root=root), limit)))
+    if not sets:
+        raise InputError("There is no OOD data to tell the ID data from: give --near NAME=DATA or --far NAME=DATA.")
+    path = given.path("class_map")
+    order = None if path is None else read_class_map(path)
+    jobs = []
+    for classifier in _classifiers(given, given.several("model"), device) or [None]:
+        classes, labels = (0, None) if classifier is None else (classifier.classes, classifier.labels)
+        mine = opened if classifier is None else {split: inputs.labelled_data(data, classes, labels, order) for split, data in opened.items()}
+        some = {split: inputs.limited(data, limit) for split, data in mine.items()}
+        if "train" in some and len(some["train"]) < classes:
+            raise InputError(
+                f"The ID training data {given.text('id_train')} are {len(some['train'])} samples and the model has {classes} classes; "
+                "detectors are fitted on at least one of each. Give more, or raise --limit."
+            )
+        splits = {split: partial(_as_it_is, data) for split, data in some.items()}
+        ood = tuple(OODSet(set_name, group, partial(_as_it_is, data)) for set_name, (group, data) in sets.items())
+        note = f"ID test data: {given.text('id_test')}."
+        jobs.append((Suite(given.text("name", "my-data"), (), {}, splits, ood, (), note), [classifier]))
+    return jobs
+
+
+def _as_it_is(data: Any) -> Any:
+    return data

@@ -1,0 +1,41 @@
+"""`python:module:function`: a user's own function, called for a classifier or a data set."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from farfield.errors import InputError, nearest
+
+
+def call(text: str, what: str) -> Any:
+    """What `module:function` returns; the module is looked for in the working folder too.
+
+    Raises:
+        InputError: when there is none, or it fails.
+
+    >>> call("collections:OrderedDict", "a test")
+    OrderedDict()
+    """
+    module_name, colon, function_name = text.partition(":")
+    if not (colon and module_name and function_name):
+        raise InputError(f"python:{text} does not name a function for {what}; write python:module:function.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise InputError(f"The module {module_name!r} of python:{text} cannot be imported ({type(error).__name__}: {error}).") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [name for name in dir(module) if not name.startswith("_")]
+        raise InputError(f"{module_name} has no function {function_name!r}{nearest(function_name, names)}")
+    try:
+        return function()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{function_name} of {module_name} fails: {type(error).__name__}: {error}.") from error
