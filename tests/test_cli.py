@@ -66,7 +66,7 @@ def tiny(classes: int) -> Suite:
         images = torch.randint(256, (n, 3, 32, 32), generator=random, dtype=torch.uint8)
         return Images(name, images, torch.arange(n) % classes if labelled else torch.full((n,), -1))
 
-    train, test, strange = some("train", 120, True), some("test", 60, True), some("strange", 40, False)
+    train, test, strange = some("train", 240, True), some("test", 60, True), some("strange", 40, False)
     return Suite(
         "glyphs-200", ("x",) * classes, {}, {"train": lambda: train, "test": lambda: test}, (OODSet("strange", "far", lambda: strange),), (), "Tiny."
     )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import farfield as ff
 from farfield.data.images import Images
-from farfield.data.transforms import Normalize
+from farfield.data.pictures import Unreadable
+from farfield.data.transforms import FromPictures, Normalize
 from farfield.detectors import Energy
 from farfield.models import build
+from farfield.store import Stored
 
 HALF = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -101,7 +104,7 @@ def test_functions_are_told_apart_by_what_they_do_and_not_by_where_they_are(tmp_
         found.append(ff.collect(net, data, out=tmp_path))
     assert len({stored.folder for stored in found}) == 3
     assert found[0].folder == found[3].folder
-    assert torch.equal(found[1].load().logits, ff.collect(ff.Classifier(net.module, "x", lambda x: HALF(x) + 0.1, net.layer), data).logits)  # type: ignore[arg-type]
+    assert torch.equal(found[1].load().logits, ff.collect(replace(net, transform=lambda x: HALF(x) + 0.1), data).logits)  # type: ignore[arg-type]
 
 
 def test_a_changed_item_of_a_list_is_another_store(tmp_path: Path) -> None:
@@ -253,3 +256,122 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path, monkeypat
     assert process.returncode != 0
     assert "cannot be written" in errors.splitlines()[-1]
     assert not list(tmp_path.rglob("shard-*"))
+
+
+class Flaky:
+    """Pictures of which some cannot be read; `broken` are errors by row."""
+
+    name = "flaky"
+
+    def __init__(self, n: int, broken: dict[int, Exception]) -> None:
+        self.images, self.broken = pictures(n), broken
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Any:
+        if index in self.broken:
+            raise self.broken[index]
+        return self.images[index]
+
+    def name_of(self, index: int) -> str:
+        return f"photo {index}.jpg"
+
+    def fingerprint(self) -> str:
+        return f"flaky {sorted(self.broken)}"
+
+
+BROKEN: dict[int, Exception] = {3: OSError("image file is truncated"), 64: SyntaxError("broken PNG file"), 65: Unreadable("the file is empty")}
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, workers: int) -> None:
+    net, rows = classifier(), [row for row in range(200) if row not in BROKEN]
+    whole = ff.collect(net, pictures(200), batch_size=32)
+    told = r"3 of 200 pictures of flaky cannot be read and are left out: photo 3\.jpg: OSError: image file is truncated; photo 64\.jpg: .*the file is empty"
+    with pytest.warns(ff.FarfieldWarning, match=told):
+        stored = ff.collect(net, Flaky(200, BROKEN), out=tmp_path, batch_size=32, workers=workers)
+    assert (stored.items, stored.samples, len(stored), len(stored.load())) == (200, 197, 197, 197)
+    assert [(failure.row, failure.name) for failure in stored.failures()] == [(row, f"photo {row}.jpg") for row in BROKEN]
+    loaded = stored.load()
+    assert loaded.ids.tolist() == rows  # type: ignore[union-attr]
+    assert loaded.labels.tolist() == [row % 200 for row in rows]  # type: ignore[union-attr]
+    torch.testing.assert_close(loaded.logits, whole.logits[rows], rtol=1e-4, atol=1e-5)  # type: ignore[index]
+    assert stored.verify() == []
+    with pytest.warns(ff.FarfieldWarning, match="3 of 200"):
+        memory = ff.collect(net, Flaky(200, BROKEN), batch_size=32, workers=workers)
+    assert same(memory, loaded)
+
+
+def test_a_shard_of_unreadable_pictures_alone_is_empty(tmp_path: Path, small_shards: None) -> None:
+    broken: dict[int, Exception] = {row: OSError("gone") for row in range(64, 192)}
+    with pytest.warns(ff.FarfieldWarning, match="128 of 300 .* and 125 more"):
+        stored = ff.collect(classifier(), Flaky(300, broken), out=tmp_path, batch_size=64)
+    assert [len(stored.read(shard)) for shard in range(3)] == [64, 64, 44]
+    with pytest.warns(ff.FarfieldWarning):
+        empty = ff.collect(classifier(), Flaky(192, {row: OSError("gone") for row in range(128)}), out=tmp_path, batch_size=64)
+    assert [len(chunk) for chunk in empty] == [0, 64]
+    assert len(Energy.fit(empty)(empty.load())) == 64
+
+
+def test_strict_stops_at_the_first_and_keeps_the_shards_before(tmp_path: Path, small_shards: None) -> None:
+    with pytest.raises(ff.InputError, match=r"photo 150\.jpg cannot be read: OSError: gone\. What is stored so far stays"):
+        ff.collect(classifier(), Flaky(200, {150: OSError("gone")}), out=tmp_path, batch_size=64, strict=True)
+    with pytest.warns(ff.FarfieldWarning):
+        stored = ff.collect(classifier(), Flaky(200, {150: OSError("gone")}), out=tmp_path, batch_size=64)
+    assert stored.shards == 2
+
+
+def test_no_readable_picture_and_faults_of_the_data_set_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ff.InputError, match=r"None of the 3 pictures of flaky can be read\. photo 0\.jpg: OSError: gone"):
+        ff.collect(classifier(), Flaky(3, {row: OSError("gone") for row in range(3)}), out=tmp_path)
+    for workers in (0, 1):
+        with pytest.raises(ff.InputError, match=r"photo 1\.jpg cannot be read: KeyError: 'imge'"):
+            ff.collect(classifier(), Flaky(3, {1: KeyError("imge")}), workers=workers)
+
+
+def test_items_may_be_dicts_and_pictures_of_any_mode(tmp_path: Path) -> None:
+    net = classifier()
+    net.transform = FromPictures(lambda picture: HALF(torch.from_numpy(np.array(picture)).permute(2, 0, 1)))
+    grey = Image.fromarray(np.full((32, 32), 77, np.uint8))
+    outputs = ff.collect(net, [{"image": grey, "label": 5}, {"img": grey.convert("RGB")}])
+    assert outputs.labels.tolist() == [5, -1]  # type: ignore[union-attr]
+    assert torch.equal(outputs.logits[0], outputs.logits[1])  # type: ignore[index]
+    with pytest.raises(ff.InputError, match=r"an item has imge, and no image or img"):
+        ff.collect(net, [{"imge": grey}])
+
+
+def test_inputs_of_unlike_sizes_are_a_fault_of_the_transform() -> None:
+    net = classifier()
+    net.transform = lambda x: x.float()
+    with pytest.raises(ff.InputError, match="inputs of unlike sizes"):
+        ff.collect(net, [(torch.zeros(3, 32, 32), 0), (torch.zeros(3, 16, 32), 0)])
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_verify_finds_what_was_changed_after_it_was_written(tmp_path: Path) -> None:
+    stored = ff.collect(classifier(), pictures(700), out=tmp_path, batch_size=64)
+    assert stored.verify() == []
+    assert Stored.open(stored.folder) == stored
+    content = bytearray(stored.path(1).read_bytes())
+    content[-5] ^= 1
+    stored.path(1).write_bytes(content)
+    stored.path(2).write_bytes(stored.path(2).read_bytes()[:-7])
+    stored.path(3).unlink()
+    stored.path(4).write_bytes(stored.path(5).read_bytes())
+    assert stored.verify() == [
+        "shard-00001.safetensors was changed",
+        "shard-00002.safetensors is broken",
+        "shard-00003.safetensors is missing",
+        "shard-00004.safetensors has other items than it should",
+    ]
+    assert stored.missing() == [2, 3]
+
+
+def test_a_folder_that_is_no_store_or_of_another_version_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ff.InputError, match="is no store of outputs"):
+        Stored.open(tmp_path)
+    (tmp_path / "facts.json").write_text('{"format": 1, "items": 3, "rows": 3}')
+    with pytest.raises(ff.InputError, match=r"store of another version of Farfield \(format 1, not 2\)"):
+        Stored.open(tmp_path)

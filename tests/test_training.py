@@ -141,7 +141,8 @@ def test_the_module_is_a_plain_one_after_training(tmp_path: Path, precision: str
     again.load_state_dict(module.state_dict())
     batch = torch.randn(4, 3, 8, 8)
     assert torch.equal(module.eval()(batch), again.eval()(batch))
-    assert ff.Classifier.wrap(module, transform=HALF, input_size=(3, 8, 8)).layer is module[-1]  # type: ignore[index]
+    found = ff.Classifier.wrap(module, transform=HALF, input_size=(3, 8, 8)).found
+    assert found is not None and module.get_submodule(found.names[0]) is module[-1]  # type: ignore[index]
 
 
 def test_tied_weights_are_stored_and_resumed(tmp_path: Path) -> None:

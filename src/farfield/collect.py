@@ -315,22 +315,28 @@ def _item(dataset: Pictures, index: int, transform: Transform) -> Item | Failure
     """A picture as the model's input and its label, -1 where it has none; or why it cannot be had."""
     known = getattr(dataset, "name_of", None)
     samples = getattr(dataset, "samples", None)
-    name = known(index) if callable(known) else str(samples[index][0]) if isinstance(samples, list) else f"Item {index}"
+    name = known(index) if callable(known) else str(samples[index][0]) if isinstance(samples, list) else f"Item {index} of the data set"
     try:
         item = dataset[index]
     except BROKEN as error:
-        return Failure(index, name, str(error) if isinstance(error, Unreadable) else f"{type(error).__name__}: {error}")
+        return Failure(index, name, _reason(error))
     except Exception as error:
-        return Failure(index, name, f"{_FATAL}{type(error).__name__}: {error}")
+        return Failure(index, name, _FATAL + _reason(error))
     try:
         picture, label = _parts(item)
         if isinstance(picture, Image.Image) and picture.mode != "RGB":
             picture = upright_rgb(picture)
         return transform(picture), -1 if label is None else int(label)
     except Unreadable as error:
-        return Failure(index, name, str(error))
+        return Failure(index, name, _reason(error))
     except Exception as error:
-        return Failure(index, name, f"{_FATAL}{type(error).__name__}: {error}")
+        return Failure(index, name, _FATAL + _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """An error in a few words, for the middle of a sentence."""
+    said = str(error).replace("\n", " ").rstrip(". ")
+    return said if isinstance(error, Unreadable | InputError) else f"{type(error).__name__}: {said}"
 
 
 def _parts(item: Any) -> tuple[Any, Any]:

@@ -69,6 +69,15 @@ def refuse_pickle(path: Path) -> InputError:
     )
 
 
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle does, or the archive of pickles that `torch.save` writes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
+    except OSError:
+        return False
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; of a training checkpoint, those of the model.
 
@@ -76,7 +85,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         InputError: when the file is missing, a pickle, or broken.
     """
     path = Path(path)
-    if path.suffix in PICKLES or (path.is_file() and path.open("rb").read(2) in (b"PK", b"\x80\x02")):
+    if path.suffix in PICKLES or is_pickle(path):
         raise refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:

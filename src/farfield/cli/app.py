@@ -22,6 +22,7 @@ from farfield.errors import FarfieldWarning, InputError
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 talk = Console(stderr=True, highlight=False)
 STOPPED = 130  # the exit status of Ctrl-C
+GOES_ON = "farfield: stopped. What is stored stays; run the same command to go on."
 _debug = False
 
 # What several commands take.
@@ -136,11 +137,13 @@ def _run() -> int:
         command = typer.main.get_command(app)
         status = command.main(prog_name="farfield", standalone_mode=False)
         sys.stdout.flush()
+        if status == STOPPED:  # typer has caught Ctrl-C itself
+            return _fail(GOES_ON, STOPPED)
         return status if isinstance(status, int) else 0
     except InputError as error:
         return _fail(f"farfield: {error}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("farfield: stopped. What is stored stays; run the same command to go on.", STOPPED)
+        return _fail(GOES_ON, STOPPED)
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -36,7 +36,6 @@ GROUPS: tuple[Group, ...] = ("near", "far", "shifted")
 
 @app.command()
 def bench(
-    context: typer.Context,
     suite: Annotated[list[str] | None, typer.Option(help="A suite: glyphs-200 or glyphs-1000. Repeat it for more.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A classifier: timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or one that ships. Repeat it for more.")] = None,
     detector: Annotated[list[str] | None, typer.Option(help="A detector, as `knn:k=10` or `react:q=90+energy`; all by default. Repeat it.")] = None,
@@ -68,13 +67,21 @@ def bench(
     """
     from farfield import benchmark, report
     from farfield.detectors import DEFAULTS, parse
+    from farfield.detectors.compose import check_ranges
 
-    options = {key: value for key, value in context.params.items() if key in OPTIONS and value not in (None, False, [])}
+    said: dict[str, Any] = {
+        "suite": suite, "model": model, "detector": detector, "id_train": id_train, "id_test": id_test, "near": near, "far": far, "shifted": shifted,
+        "name": name, "weights": weights, "preprocess": preprocess, "class_map": class_map, "root": root, "limit": limit, "out": out,
+        "device": device, "batch_size": batch_size, "workers": workers, "strict": strict, "random_weights": random_weights,
+    }  # fmt: skip
+    options = {key: value for key, value in said.items() if value is not None and value is not False and value != []}
     if config is not None:
         options = {**read_config(config), **options}
     given = Given(options)
     folder = Path(given.text("out", "farfield-out"))
     fitters = {text: parse(text) for text in given.several("detector") or DEFAULTS}
+    for fitter in fitters.values():
+        check_ranges(fitter)
     where = pick_device(given.text("device", "auto"))
     jobs = own_jobs(given, where) if given.text("id_test") else suite_jobs(given, where)
     make_folder(folder)
