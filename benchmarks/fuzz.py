@@ -12,7 +12,9 @@ Everything that is read or run is so in a forked child of a process of its own t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -115,10 +117,8 @@ def _end(child: int, reading: int) -> int:
     if not done:
         time.sleep(0.05)
         done, status = os.waitpid(child, os.WNOHANG)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     if not done:
         status = os.waitpid(child, 0)[1]
     return os.waitstatus_to_exitcode(status)
@@ -407,7 +407,7 @@ def _pieces(data: bytes) -> list[bytes]:
     else:
         cuts = list(range(8, len(data), max(len(data) // 12, 1)))
     edges = [0, *[cut for cut in cuts if 0 < cut < len(data)], len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def _resized(data: bytes, rng: random.Random) -> bytes:

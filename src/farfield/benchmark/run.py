@@ -30,7 +30,7 @@ from farfield.classifier import Classifier
 from farfield.collect import Progress
 from farfield.data.images import Suite
 from farfield.detectors.base import Detector, Fitter
-from farfield.detectors.compose import check_ranges
+from farfield.detectors.compose import check_ranges, passes_of
 from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put
 from farfield.outputs import Outputs, chunks
@@ -155,8 +155,6 @@ def _judge(
     """Fits every detector on one classifier, scores every set, and adds the rows."""
     kept: dict[str, Tensor] = {}
     placed: dict[str, list[ScoredSet]] = {}
-    # Without training data: the test outputs' columns and none of their rows, which is enough for what is not fitted.
-    train = gathered["train"].outputs if "train" in gathered else next(chunks(gathered["test"].outputs))[:0]
     for index, (name, fitter) in enumerate(detectors.items()):
         if progress is not None:
             progress(f"{classifier}: {name}", index, len(detectors))
@@ -164,7 +162,7 @@ def _judge(
         try:
             with timed(spent, "fit"), warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always", FarfieldWarning)
-                detector = fitter(train)
+                detector = fitter(_training(gathered, name, fitter))
             results.warnings += [{"classifier": classifier, "detector": name, "message": str(warning.message)} for warning in said]
             with timed(spent, "score"):
                 scores = {key: score(detector, entry.outputs) for key, entry in gathered.items() if key != "train"}
@@ -173,8 +171,7 @@ def _judge(
                 sets = {o.name: _set(s_in, scores[o.name], o.group, gathered[o.name]) for o in suite.ood}
                 results.rows += rows_of(classifier, name, suite.name, s_in, sets)
         except InputError as error:
-            without = "" if "train" in gathered else " There are no ID training data: give --id-train."
-            results.refused.append({"classifier": classifier, "detector": name, "reason": f"{error}{without}"})
+            results.refused.append({"classifier": classifier, "detector": name, "reason": str(error)})
             continue
         finally:
             for stage, value in spent.items():
@@ -193,6 +190,15 @@ def _judge(
         raise InputError(f"The scores cannot be written to {path}: {error}. Make room and run the same command again.") from error
     if progress is not None:
         progress(f"{classifier}: done", len(detectors), len(detectors))
+
+
+def _training(gathered: Mapping[str, Gathered], name: str, fitter: Fitter) -> Outputs | Stored:
+    """What to fit on; what learns nothing may do without training data, and looks at a row of the test data for its columns."""
+    if "train" in gathered:
+        return gathered["train"].outputs
+    if passes_of(fitter) > 0:
+        raise InputError(f"{name} is fitted on ID training data, and there are none: give --id-train.")
+    return next(chunks(gathered["test"].outputs))[:1]
 
 
 def score(detector: Detector, outputs: Outputs | Stored) -> Float[Tensor, " n"]:

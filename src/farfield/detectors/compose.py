@@ -30,6 +30,19 @@ def name_of(fitter: Callable[..., Any]) -> str:
     return owner.__name__ if isinstance(owner, type) else getattr(inner, "__name__", repr(inner))
 
 
+def passes_of(fitter: Callable[..., Any]) -> int:
+    """How often a fitter goes over the training data; once, where it does not say.
+
+    >>> from farfield.detectors import KNN, Energy, React
+    >>> passes_of(Energy.fit), passes_of(partial(KNN.fit, k=3)), passes_of(chain(React.fit, Energy.fit))
+    (0, 1, 2)
+    """
+    if parts := getattr(fitter, "parts", None):
+        return sum(passes_of(part) for part in parts)
+    inner = fitter.func if isinstance(fitter, partial) else fitter
+    return int(getattr(getattr(inner, "__self__", None), "passes", 1))
+
+
 def chain(shaper: Callable[..., Shaper], scorer: Fitter) -> Fitter:
     """A fitter that fits the shaper, then the scorer on what the shaper lets through.
 
