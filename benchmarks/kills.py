@@ -1,19 +1,21 @@
 """Kills runs with SIGKILL, starts them again, and looks for any bit that differs: `python benchmarks/kills.py [--kills 50] [--seed 0]`.
 
 `collect` into a store and `train` into a folder of checkpoints, each against a run that nobody disturbed: once killed at a random moment and
-once run to its end; killed again and again until it gets through; and killed at every moment at which a file is written, made durable
-or moved into place. Prints a table; status 1 when anything differs. Every run is a process of its own, with one thread.
+then run to its end; killed again and again until it gets through; and killed at every step of writing every file. Prints a table; status 1
+when anything differs. Every run is a process of its own, with one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import inspect
 import itertools
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import statistics
@@ -23,7 +25,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,10 +62,10 @@ def draw(folder: Path, n: int) -> Path:
 
 
 def collecting(out: str, pictures: str, workers: int = 0) -> None:
-    """A small net with many features over a folder of pictures."""
+    """A small net with many features, which take long to write, over a folder of pictures."""
     sys.modules["farfield.collect"].SHARD = SHARD  # type: ignore[attr-defined]
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 64, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4096, 10))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Flatten(), nn.Linear(8192, 10))
     classifier = ff.Classifier.wrap(net, transform=Preprocess(resize=16, crop=16), input_size=(3, 16, 16))
     ff.collect(classifier, pictures_in(pictures), out=out, batch_size=BATCH, workers=workers)
 
@@ -115,7 +117,7 @@ class Nursery:
             job: what to run.
             arguments: for it, such that JSON has them.
             after: seconds after which the process is killed.
-            step: at which of the moments that `die_at` knows it is killed.
+            step: of its writing at which it is killed; see `die_at`.
         """
         return self.together([(job, arguments)], after=after, step=step)[0]
 
@@ -134,13 +136,15 @@ def serve() -> None:
     import accelerate  # noqa: F401 (what every child would import)
 
     torch.set_num_threads(1)
-    torch.optim.SGD([torch.zeros(1)])  # imports more, for seconds
+    torch.optim.SGD([torch.zeros(1)])  # imports more, for seconds, and so does PIL
+    Image.init()
     modules: dict[str, Any] = {}
     for line in sys.stdin:
         asked = json.loads(line)
         for path, _, _ in asked["jobs"]:
             if path not in modules:
                 modules[path] = load(Path(path))
+        gc.freeze()  # a child that looks for garbage would copy all of this process
         started = time.perf_counter()
         quiet = asked["after"] is not None  # loaders whose parent was killed say so
         children = [fork(getattr(modules[path], name), arguments, asked["step"], quiet) for path, name, arguments in asked["jobs"]]
@@ -150,6 +154,7 @@ def serve() -> None:
                 os.kill(child, signal.SIGKILL)  # one that has ended is still there, to be waited for
         ended = [Ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), time.perf_counter() - started) for child in children]
         print(json.dumps(ended), flush=True)
+    os._exit(0)  # tidying up would take seconds
 
 
 def load(path: Path) -> Any:
@@ -186,23 +191,35 @@ def fork(job: Callable[..., object], arguments: Sequence[object], step: int | No
 
 
 def die_at(step: int) -> None:
-    """Kills this process at one of the moments of its writing, three for each file: half of it is written; it is whole; it is in its place."""
-    moments, fsync, replace = itertools.count(), os.fsync, os.replace
+    """Has this process killed at one step of its writing; each file has four.
+
+    They are: its content is there by half; it is whole; it is in its place; and some of the next one is written by whoever writes it.
+    """
+    steps, fsync, replace = itertools.count(), os.fsync, os.replace
 
     def half(file: int) -> None:
-        if next(moments) == step:
+        if next(steps) == step:
             os.ftruncate(file, os.fstat(file).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         fsync(file)
 
-    def moved(*paths: Any) -> None:
-        if next(moments) == step:
+    def moved(source: Any, target: Any) -> None:
+        if next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        replace(*paths)
-        if next(moments) == step:
+        replace(source, target)
+        if next(steps) == step:
             os.kill(os.getpid(), signal.SIGKILL)
+        if next(steps) == step:
+            die_beyond(Path(target).stat().st_size // 2)
 
     os.fsync, os.replace = half, moved  # type: ignore[assignment]
+
+
+def die_beyond(size: int) -> None:
+    """Has this process killed as soon as a file it writes has more bytes than this."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 # --- what is compared ---------------------------------------------------------------------------------------------------------------------
@@ -222,10 +239,20 @@ def header(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def left(out: Path) -> list[Path]:
+    """Half-written files of killed runs: Farfield's end in .tmp, those of safetensors begin with it."""
+    return sorted(path for path in out.rglob("*") if path.suffix == ".tmp" or path.name.startswith(".tmp"))
+
+
+def files(folder: Path) -> list[str]:
+    """The names of the other files."""
+    return sorted({path.name for path in folder.iterdir()} - {path.name for path in left(folder)})
+
+
 def torn(out: Path) -> list[str]:
     """Files that are in their place and not whole."""
-    found = []
-    for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".tmp"):
+    found, aside = [], left(out)
+    for path in sorted(path for path in out.rglob("*") if path.is_file() and path not in aside):
         try:
             if path.suffix == ".safetensors":
                 load_file(path)
@@ -248,7 +275,7 @@ def store_differs(reference: Path, out: Path) -> list[str]:
         return [f"there are the stores {[folder.name for folder in found]} and not {right.name}"]
     (here,) = found
     wrong = Stored.open(here).verify()
-    names = [sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp") for folder in (right, here)]
+    names = [files(folder) for folder in (right, here)]
     if names[0] != names[1]:
         wrong.append(f"there are the files {names[1]} and not {names[0]}")
     for name in sorted(set(names[0]) & set(names[1])):
@@ -273,15 +300,15 @@ def _timeless(records: list[dict[str, float]]) -> list[dict[str, float]]:
 
 def run_differs(reference: Path, out: Path) -> list[str]:
     """How a training run's files and module differ from those of a run that nobody disturbed, but for the seconds."""
-    names = [sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp") for folder in (reference, out)]
+    names = [files(folder) for folder in (reference, out)]
     if names[0] != names[1]:
         return [f"there are the files {names[1]} and not {names[0]}"]
     wrong = []
-    files = [(folder / "checkpoint.safetensors", folder.with_name("module.safetensors")) for folder in (reference, out)]
-    for right, here in zip(*files, strict=True):
+    tensors = [(folder / "checkpoint.safetensors", folder.with_name("module.safetensors")) for folder in (reference, out)]
+    for right, here in zip(*tensors, strict=True):
         if not here.exists() or not same_bits(load_file(right), load_file(here)):
             wrong.append(f"the tensors of {here.name} differ")
-    told = [header(pair[0]) for pair in files]
+    told = [header(pair[0]) for pair in tensors]
     if len({entry["epoch"] for entry in told}) > 1 or _timeless(json.loads(told[0]["history"])) != _timeless(json.loads(told[1]["history"])):
         wrong.append("the history in the checkpoint differs")
     lines = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()] for folder in (reference, out)]
@@ -323,7 +350,7 @@ class Tally:
     later: int = 0  # hit one that had
     late: int = 0  # found the process already at its end
     resumed: int = 0
-    left: int = 0
+    left: int = 0  # half-written files, which stay for an hour
     reused: list[int] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -333,7 +360,17 @@ class Tally:
         return [self.what, self.early + self.later, self.early, self.later, self.late, self.resumed, len(self.differences), self.left, reused]
 
 
-HEADS = ("what", "kills that hit", "before the first part", "after it", "too late", "resumed runs", "differences", ".tmp left", "reused (median)")
+HEADS = (
+    "what",
+    "kills that hit",
+    "before the first part",
+    "after it",
+    "too late",
+    "resumed runs",
+    "differences",
+    "half-written files left",
+    "reused (median)",
+)
 
 
 def table(tallies: Sequence[Tally]) -> str:
@@ -343,59 +380,75 @@ def table(tallies: Sequence[Tally]) -> str:
 
 
 class Range:
-    """One work, its undisturbed run, and the kills of it.
+    """One work, the runs of it that nobody disturbs, and the kills.
 
     Args:
         nursery: where the processes come from.
         work: what is killed.
-        folder: for the undisturbed run, and the others while they go on.
+        folder: for what the runs write.
     """
 
     def __init__(self, nursery: Nursery, work: Work, folder: Path) -> None:
         self.nursery, self.work, self.folder, self.runs = nursery, work, folder, itertools.count()
-        self.reference = self._new()
-        for out in (self.reference, again := self._new()):
-            ended = self._run(out)
-            assert ended.status == 0, f"{work.name} does not run: status {ended.status}"
-        self.seconds = ended.seconds
-        wrong = work.differs(self.reference, again)
-        assert not wrong, f"{work.name} is not the same twice: {wrong}"
+        outs = [self._new() for _ in range(3)]
+        ended = [self._run(out) for out in outs]
+        self.reference, self.seconds = outs[0], statistics.median(end.seconds for end in ended)
+        wrong = [f"status {end.status}" for end in ended if end.status] or [line for out in outs[1:] for line in work.differs(self.reference, out)]
+        if wrong:
+            raise SystemExit(f"{work.name} does not run, or is not the same twice: {'; '.join(wrong)}.")
 
     def random(self, kills: int, source: random.Random) -> Tally:
         """Killed once at a random moment, then run to the end."""
         tally = Tally(f"{self.work.name}, killed once")
         for _ in range(kills):
-            self._killed_until(tally, [source.uniform(0.0, self.seconds)])
+            self._trial(tally, [{"after": source.uniform(0.0, self.seconds)}])
         return tally
 
     def chains(self, chains: int, source: random.Random) -> Tally:
         """Killed at random moments until it gets through."""
         tally = Tally(f"{self.work.name}, killed until it ends")
         for _ in range(chains):
-            self._killed_until(tally, (source.uniform(0.0, 1.1 * self.seconds) for _ in range(1000)))
+            self._trial(tally, ({"after": source.uniform(0.0, 0.6 * self.seconds)} for _ in range(1000)))
         return tally
 
     def steps(self) -> Tally:
-        """Killed once at each moment of writing."""
-        tally = Tally(f"{self.work.name}, at each step of writing")
+        """Killed once at each step of writing."""
+        tally, unhurt = Tally(f"{self.work.name}, at each step of writing"), 0
         for step in itertools.count():
-            out = self._new()
-            ended = self._run(out, step=step)
-            if ended.status == 0:
+            unhurt = unhurt + 1 if self._trial(tally, [{"step": step}]) else 0
+            if unhurt == 2:  # the last file has no next one, and after it there are no steps
+                tally.late = 0
                 return tally
-            self._note(tally, ended, out, f"step {step}")
-            self._finish(tally, out, f"step {step}")
+        raise AssertionError
 
-    def _killed_until(self, tally: Tally, moments: Any) -> None:
-        out = self._new()
-        said = []
-        for moment in moments:
-            said.append(f"{moment:.3f}")
-            ended = self._run(out, after=moment)
-            self._note(tally, ended, out, f"killed at {', '.join(said)} s")
-            if ended.status == 0:
+    def _trial(self, tally: Tally, kills: Iterable[dict[str, Any]]) -> bool:
+        """Runs and kills as told, then runs to the end, and compares; whether no kill hit."""
+        out, told, hit = self._new(), [], False
+        wrong: list[str] = []
+        for kill in itertools.chain(kills, [{}]):
+            before = self.work.kept(out)
+            ended = self._run(out, **kill)
+            told += [f"{name} {value:.4g}" for name, value in kill.items()]
+            wrong += torn(out)
+            if wrong or ended.status not in (0, -signal.SIGKILL, -signal.SIGXFSZ):
+                wrong.append(f"status {ended.status}")
                 break
-        self._finish(tally, out, f"killed at {', '.join(said)} s", ended.status != 0)
+            after = self.work.kept(out)
+            wrong += [f"{name} was made again" for name in before if before[name] != after.get(name)]
+            if hit:
+                tally.resumed += 1
+                tally.reused.append(len(before))
+            if ended.status == 0:
+                tally.late += bool(kill)
+                wrong += self.work.differs(self.reference, out)
+                break
+            hit = True
+            tally.early, tally.later = (tally.early, tally.later + 1) if after else (tally.early + 1, tally.later)
+        tally.differences += [f"{tally.what}, {', '.join(told)}: {what}" for what in wrong]
+        tally.left += len(left(out))
+        if not wrong:
+            shutil.rmtree(out.parent)
+        return not hit
 
     def _new(self) -> Path:
         return self.folder / f"{next(self.runs):04d}" / "out"
@@ -403,32 +456,6 @@ class Range:
     def _run(self, out: Path, **how: Any) -> Ended:
         out.parent.mkdir(parents=True, exist_ok=True)
         return self.nursery.run(self.work.job, str(out), *self.work.arguments, **how)
-
-    def _note(self, tally: Tally, ended: Ended, out: Path, when: str) -> None:
-        if ended.status == 0:
-            tally.late += 1
-        elif ended.status == -signal.SIGKILL:
-            wrong = torn(out)
-            tally.early, tally.later = (tally.early, tally.later + 1) if wrong or self.work.kept(out) else (tally.early + 1, tally.later)
-            tally.differences += [f"{tally.what}, {when}: {what}" for what in wrong]
-        else:
-            tally.differences.append(f"{tally.what}, {when}: status {ended.status}")
-
-    def _finish(self, tally: Tally, out: Path, when: str, resume: bool = True) -> None:
-        wrong = []
-        if resume:
-            before = self.work.kept(out)
-            ended = self._run(out)
-            after = self.work.kept(out)
-            tally.resumed += 1
-            tally.reused.append(len(before.items() & after.items()))
-            wrong += [f"{name} was made again" for name in before if before[name] != after.get(name)]
-            wrong += [f"status {ended.status} when it was run again"] if ended.status else []
-        wrong += self.work.differs(self.reference, out)
-        tally.differences += [f"{tally.what}, {when}: {what}" for what in wrong]
-        tally.left += len(list(out.rglob("*.tmp")))
-        if not wrong:
-            shutil.rmtree(out.parent)
 
 
 def main() -> int:
@@ -443,7 +470,7 @@ def main() -> int:
     source, started, tallies = random.Random(options.seed), time.perf_counter(), []
     with tempfile.TemporaryDirectory() as name, Nursery() as nursery:
         folder = Path(name)
-        many, few = str(draw(folder / "many", 1000)), str(draw(folder / "few", 150))
+        many, few = str(draw(folder / "many", 700)), str(draw(folder / "few", 150))
         for work, short in (
             (Work("collect", collecting, (many,), shards, store_differs), Work("collect", collecting, (few,), shards, store_differs)),
             (Work("train", training, (8,), epochs, run_differs), Work("train", training, (3, 2), epochs, run_differs)),

@@ -471,7 +471,7 @@ def test_an_absolute_path_is_refused_where_a_root_is_given(tmp_path: Path) -> No
 
 
 def test_a_name_may_begin_with_dots(tmp_path: Path) -> None:
-    assert listed(tmp_path, "..x.png 1\na/../...png 2\n").paths == ("..x.png", "a/../...png")
+    assert listed(tmp_path, "..x.png 1\na/../..y.png 2\n").paths == ("..x.png", "a/../..y.png")
 
 
 def test_a_list_is_relative_to_its_own_folder_or_to_the_root(tmp_path: Path) -> None:
@@ -552,9 +552,7 @@ def test_names_in_their_order_where_there_are_as_many_as_classes() -> None:
 
 
 def test_other_names_than_the_models_own_are_taken_in_order_with_a_warning() -> None:
-    with pytest.warns(
-        ff.FarfieldWarning, match=r"class folders of where \('a', \.\.\.\) have other names than the model's own labels \('x', \.\.\.\)"
-    ):
+    with pytest.warns(ff.FarfieldWarning, match=r"classes of where \('a', \.\.\.\) have other names than the model's own labels \('x', \.\.\.\)"):
         assert with_classes(named("b", "a"), 2, ["x", "y"]).labels.tolist() == [1, 0]
 
 
@@ -579,8 +577,10 @@ def test_labels_that_two_classes_share_tell_nothing() -> None:
     mapped = with_classes(named("crane", "dog"), 3, ["crane", "dog", "crane"], {"crane": 2, "dog": 1})
     assert mapped.labels.tolist() == [2, 1]
     assert with_classes(named("crane", "dog"), 4, ["dog", "crane", "ox", "ox"]).labels.tolist() == [1, 0]
-    with pytest.raises(ff.InputError, match="order is not known"):
+    with pytest.raises(ff.InputError, match="two classes called 'Ox'"):
         with_classes(named("ox", "Ox"), 3, ["ox", "ox", "ox"])
+    with pytest.raises(ff.InputError, match="Two class folders of where have the name of one class"):
+        with_classes(named("ox", "Ox"), 2, ["ox", "cow"])
 
 
 def test_wordnet_ids_are_those_of_imagenet() -> None:
@@ -908,3 +908,17 @@ def test_a_data_set_that_cannot_be_had_says_so(hf: Any, monkeypatch: pytest.Monk
 def test_a_class_map_orders_a_data_set(hf: Any, tmp_path: Path) -> None:
     (tmp_path / "map.json").write_text(json.dumps({"ant": 1, "bee": 2, "cow": 0}))
     assert with_classes(from_hub(hub(hf)), 3, None, read_class_map(tmp_path / "map.json")).labels.tolist() == [0, 1, 2, 2]
+
+
+def test_a_hub_data_set_keeps_the_numbers_of_its_classes() -> None:
+    """`ClassLabel` has an order of its own, which need not be that of the names."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["zebra", "ant", "ox"])})
+    pictures = [Image.new("RGB", (4, 4), colour) for colour in ("red", "green", "blue", "white")]
+    whole = from_hub(datasets.Dataset.from_dict({"image": pictures, "label": [2, 0, 1, 1]}, features=features), name="zoo")
+    assert with_classes(whole, 3).labels.tolist() == [2, 0, 1, 1]
+    assert with_classes(whole, 3, ["ant", "ox", "zebra"]).labels.tolist() == [1, 2, 0, 0]
+    with pytest.warns(ff.FarfieldWarning, match="keep the numbers the data set gives them"):
+        assert with_classes(whole, 3, ["a", "b", "c"]).labels.tolist() == [2, 0, 1, 1]
+    some = whole.only([1, 3])
+    assert ([some.name_of(i) for i in range(2)], some.only([1]).name_of(0)) == (["zoo[1]", "zoo[3]"], "zoo[3]")

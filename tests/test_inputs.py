@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import pickle
@@ -246,14 +247,22 @@ BROKEN: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
+def said_of(path: Path, reader: Callable[[Path], Any]) -> str:
+    with pytest.raises(ff.InputError) as caught:
+        reader(path)
+    return str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # numpy leaves a broken zip file open
 @pytest.mark.parametrize("case", BROKEN)
 @pytest.mark.parametrize("reader", [lambda path: open_data(str(path)), read_scores], ids=["data", "scores"])
 def test_broken_arrays_and_pickles_are_refused(tmp_path: Path, case: str, reader: Callable[[Path], Any]) -> None:
     name, content = BROKEN[case]
     (tmp_path / name).write_bytes(content())
-    with pytest.raises(ff.InputError, match=rf"{name}\b") as caught:
-        reader(tmp_path / name)
-    assert "\n" not in str(caught.value)
+    message = said_of(tmp_path / name, reader)
+    gc.collect()
+    assert str(tmp_path / name) in message
+    assert "\n" not in message
 
 
 def test_pickles_inside_an_npz_are_refused(tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
 def _lines(run: Run) -> set[str]:
     """What a run has, for saying what the other lacks."""
     detectors = {f"detector {name}" for names in run.detectors.values() for name in names}
-    return detectors | {f"set {name} of {suite}" for suite, sets in run.sets.items() for name in sets}
+    classifiers = {f"classifier {name} on {suite}" for suite, names in run.classifiers.items() for name in names if len(names) > 1}
+    return detectors | classifiers | {f"{group} set {name} of {suite}" for suite, sets in run.sets.items() for name, group in sets.items()}
 
 
 def _pairs(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:

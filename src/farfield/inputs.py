@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from farfield import plugins
 from farfield.classifier import Classifier
-from farfield.collect import Pictures
+from farfield.collect import Pictures, contents
 from farfield.data.files import Files, folder, is_picture
 from farfield.data.hub import Hub, load_hub
 from farfield.data.images import Images
@@ -26,7 +27,7 @@ from farfield.detectors.base import Detector
 from farfield.errors import InputError, nearest
 from farfield.outputs import Head, Outputs
 from farfield.stats import hashed
-from farfield.store import Stored
+from farfield.store import Stored, digest_of
 
 ARRAYS = (".npy", ".npz", ".safetensors")
 LISTS = (".txt", ".csv", ".lst", ".list", ".imglist")
@@ -51,15 +52,18 @@ def open_data(text: str, *, name: str | None = None, labelled: bool = False, roo
         return load_hub(rest, name=name)
     if kind == "python" and rest:
         made = plugins.call(rest, "data")
-        if not isinstance(made, Pictures | Outputs | Stored):
+        if not isinstance(made, Pictures | Outputs | Stored) or isinstance(made, str | bytes | dict):
             raise InputError(f"{text} must return a data set with a length and items by index, or Outputs; it returns a {type(made).__name__}.")
         return made
+    if not text:
+        raise InputError("A place for data is empty: give a folder, a list, or arrays.")
     path = Path(text)
     if path.is_dir():
         if (path / "facts.json").exists():
             return Stored.open(path)
-        columns = sorted(path.glob("*.npy"))
-        return read_arrays(path) if columns else folder(path, name=name, labelled=labelled)
+        inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        arrays = any(entry.suffix == ".npy" for entry in inside) and not any(entry.is_dir() or is_picture(entry.name) for entry in inside)
+        return read_arrays(path) if arrays else folder(path, name=name, labelled=labelled)
     if not path.exists():
         near = nearest(path.name, [other.name for other in path.parent.iterdir()]) if path.parent.is_dir() else "."
         raise InputError(f"There is no file or folder {text!r}{near}")
@@ -74,6 +78,8 @@ def open_data(text: str, *, name: str | None = None, labelled: bool = False, roo
 
 def name_of(data: Data, row: int, text: str) -> str:
     """What to call a sample: its path, or its number in what `text` named."""
+    if isinstance(data, Some):
+        return name_of(data.dataset, data.rows[row], text)
     known = getattr(data, "name_of", None)
     return str(known(row)) if callable(known) else f"{text}[{row}]"
 
@@ -116,7 +122,9 @@ def read_arrays(path: str | Path) -> Outputs:
         raise InputError(f"{path} has no arrays.")
     weight, bias = named.pop("head.weight", None), named.pop("head.bias", None)
     try:
-        head = None if weight is None else Head(weight, weight.new_zeros(len(weight)) if bias is None else bias)
+        if weight is None and bias is not None:
+            raise InputError("there is a head.bias, and no head.weight.")
+        head = None if weight is None else Head(weight, weight.new_zeros(weight.shape[:1]) if bias is None else bias)
         return Outputs(head=head).having(**named)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -126,10 +134,10 @@ def _by_name(path: Path) -> dict[str, Tensor]:
     try:
         if path.is_dir():
             return {_column(file): _tensor(np.load(file, mmap_mode="c", allow_pickle=False), file) for file in sorted(path.glob("*.npy"))}
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return {name: _tensor(file[name], path) for name in file.files}
         return {_column(path): _tensor(np.load(path, mmap_mode="c", allow_pickle=False), path)}
@@ -189,6 +197,8 @@ def read_scores(path: str | Path) -> np.ndarray:
         values = np.asarray(arrays[name])
         if values.ndim != 1 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
             raise InputError(f"{path} must hold one number a sample; it holds {values.dtype} of shape {values.shape}.")
+        if len(values) == 0:
+            raise InputError(f"{path} has no scores.")
         return values.astype(np.float64)
     try:
         text = path.read_text("utf-8-sig")
@@ -203,7 +213,7 @@ def read_scores(path: str | Path) -> np.ndarray:
             if isinstance(value, bool):
                 raise TypeError
             found.append(float(value))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"Line {line} of {path} has the score {str(value)[:40]!r}, which is no number.") from error
     if not found:
         raise InputError(f"{path} has no scores.")
@@ -212,7 +222,7 @@ def read_scores(path: str | Path) -> np.ndarray:
 
 def _json_scores(path: Path, text: str) -> list[tuple[int, Any]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -225,7 +235,7 @@ def _json_scores(path: Path, text: str) -> list[tuple[int, Any]]:
 
 def _csv_scores(path: Path, text: str) -> list[tuple[int, str | None]]:
     try:
-        reader = csv.reader(text.splitlines(keepends=True), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise InputError(f"The scores {path} are no CSV: {error}.") from error
@@ -256,6 +266,14 @@ class Some:
 
     def __getitem__(self, index: int) -> Any:
         return self.dataset[self.rows[index]]
+
+    def name_of(self, index: int) -> str:
+        """What the whole data set calls a sample."""
+        return name_of(self.dataset, self.rows[index], self.name)
+
+    def fingerprint(self) -> str:
+        """A hash of the whole data set and of which rows these are."""
+        return f"{contents(self.dataset)} {digest_of({'rows': torch.tensor(self.rows)})}"
 
 
 def limited(data: Data, limit: int | None) -> Data:

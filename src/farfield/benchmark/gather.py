@@ -19,7 +19,7 @@ from farfield.collect import Progress, collect
 from farfield.data.images import Suite
 from farfield.errors import FarfieldWarning, InputError
 from farfield.outputs import Outputs, chunks
-from farfield.store import Failure, Stored, facts_of
+from farfield.store import Failure, Stored, digest_of, facts_of
 
 GIVEN = "given outputs"  # what tables call the classifier whose outputs were given as arrays
 ASSIGNABLE = 2_000  # classes up to which another order of the labels is looked for
@@ -96,7 +96,7 @@ def _given(classifier: Classifier | None, data: Outputs | Stored, name: str) -> 
         raise InputError(f"The store {data.folder} for {name} is not whole: {len(missing)} of {data.shards} shards are missing. Collect it again.")
     if classifier is not None and data.fingerprint is not None and data.fingerprint != classifier.fingerprint():
         raise InputError(f"The outputs given for {name} are of another model than {classifier.name}. Give the pictures, or leave --model out.")
-    contents = str(facts_of(data.folder).get("contents")) if isinstance(data, Stored) else None
+    contents = str(facts_of(data.folder).get("contents")) if isinstance(data, Stored) else digest_of(data.columns())
     return Gathered(data, contents=contents, failed=tuple(data.failures()) if isinstance(data, Stored) else ())
 
 

@@ -63,6 +63,15 @@ class Files:
         return replace(self, paths=tuple(self.paths[row] for row in rows), labels=self.labels[chosen], folders=folders)
 
 
+def _leads_back(root: Path, where: str, name: str) -> bool:
+    """Whether a folder is a link to one that it is in."""
+    path = os.path.join(where, name)
+    if not os.path.islink(path):
+        return False
+    inside = [root, *(root.joinpath(*Path(path).relative_to(root).parts[:depth]) for depth in range(1, len(Path(path).relative_to(root).parts)))]
+    return os.path.realpath(path) in {os.path.realpath(folder) for folder in inside}
+
+
 def is_picture(file: str) -> bool:
     """Whether a file's name ends as a picture's does."""
     return os.path.splitext(file)[1].lower() in EXTENSIONS
@@ -83,14 +92,8 @@ def folder(path: str | Path, *, name: str | None = None, labelled: bool = False)
     if not root.is_dir():
         raise InputError(f"There is no folder {root}." if not root.exists() else f"{root} is not a folder.")
     found, others = [], 0
-    seen: set[str] = set()
     for where, inside, names in os.walk(root, followlinks=True):
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        real = os.path.realpath(where)
-        if real in seen:  # a link back up
-            inside[:] = []
-            continue
-        seen.add(real)
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and not _leads_back(root, where, name))
         for file in names:
             if file.startswith("."):
                 continue

@@ -34,6 +34,7 @@ class Hub:
     labels: Int64[Tensor, " n"]
     folders: tuple[str, ...] = ()
     root: str = "the data set"
+    rows: tuple[int, ...] | None = None  # of the whole data set, where these are some of them
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -48,7 +49,7 @@ class Hub:
 
     def name_of(self, index: int) -> str:
         """The row of a sample, for people."""
-        return f"{self.name}[{index}]"
+        return f"{self.name}[{index if self.rows is None else self.rows[index]}]"
 
     def fingerprint(self) -> str:
         """The data set's own hash of its content, and the labels."""
@@ -58,7 +59,8 @@ class Hub:
         """Some of the pictures."""
         chosen = torch.as_tensor(rows, dtype=torch.int64)
         folders = tuple(self.folders[row] for row in rows) if self.folders else ()
-        return replace(self, dataset=self.dataset.select(list(rows)), labels=self.labels[chosen], folders=folders)
+        whole = tuple(rows) if self.rows is None else tuple(self.rows[row] for row in rows)
+        return replace(self, dataset=self.dataset.select(list(rows)), labels=self.labels[chosen], folders=folders, rows=whole)
 
 
 def from_hub(dataset: Any, *, name: str = "hub", image: str | None = None, label: str | None = None) -> Hub:
@@ -74,6 +76,8 @@ def from_hub(dataset: Any, *, name: str = "hub", image: str | None = None, label
         InputError: when there is no such column.
     """
     kinds = {column: type(feature).__name__ for column, feature in dataset.features.items()}
+    if image in kinds and kinds[image] != "Image":
+        raise InputError(f"The column {image!r} of {name} is no column of pictures. Its columns are: {', '.join(kinds)}.")
     image = image or next((column for column, kind in kinds.items() if kind == "Image"), None)
     if image is None or image not in kinds:
         raise InputError(f"{name} has no column of pictures{nearest(image or '', kinds)} Its columns are: {', '.join(kinds)}.")
@@ -82,7 +86,10 @@ def from_hub(dataset: Any, *, name: str = "hub", image: str | None = None, label
         return Hub(name, dataset, image, torch.full((len(dataset),), -1))
     if label not in kinds:
         raise InputError(f"{name} has no column {label!r}{nearest(label, kinds)} Its columns are: {', '.join(kinds)}.")
-    labels = torch.tensor([-1 if value is None else int(value) for value in dataset[label]], dtype=torch.int64)
+    try:
+        labels = torch.tensor([-1 if value is None else int(value) for value in dataset[label]], dtype=torch.int64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The column {label!r} of {name} does not hold the numbers of classes.") from error
     names = getattr(dataset.features[label], "names", None)
     folders = tuple(names[index] for index in labels.tolist()) if names and bool((labels >= 0).all()) else ()
     return Hub(name, dataset, image, labels, folders, root=name)
@@ -108,4 +115,6 @@ def load_hub(text: str, *, name: str | None = None) -> Hub:
         if split not in loaded:
             raise InputError(f"hf:{text} has the splits {', '.join(loaded)}{nearest(split, loaded)} Write hf:{place}:SPLIT.")
         loaded = loaded[split]
+    elif split:
+        raise InputError(f"hf:{text} has one split, which has no name. Write hf:{place}.")
     return from_hub(loaded, name=name or Path(place).name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import os
 import re
 from pathlib import Path
@@ -45,10 +46,13 @@ def image_list(path: str | Path, *, root: str | Path | None = None, name: str | 
         inside = os.path.normpath(file)
         if os.path.isabs(inside) and root is None:
             continue
-        if os.path.isabs(inside) or inside.startswith(".."):
+        if os.path.isabs(inside) or inside.split(os.sep)[0] == "..":
             raise InputError(f"Line {number} of {path} leads out of {base}: {file!r}.")
     numbers = [label for _, _, label in rows if isinstance(label, int)]
     named = [label for _, _, label in rows if isinstance(label, str)]
+    if named and -1 in numbers:
+        number = next(number for number, _, label in rows if label == -1)
+        raise InputError(f"Line {number} of {path} has no label, and others have, such as {named[0]!r}.")
     if numbers and named:
         raise InputError(f"The image list {path} has both numbers and names as labels, such as {numbers[0]} and {named[0]!r}. Use one kind.")
     labels = torch.tensor(numbers) if numbers else torch.full((len(rows),), -1)
@@ -79,7 +83,7 @@ def _class_label(path: Path, number: int, literal: str) -> int:
     try:
         value = ast.literal_eval(literal)
         label = value["class_label"]
-        if type(label) is not int:
+        if type(label) is not int or abs(label) > 10**9:
             raise TypeError
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise InputError(f"Line {number} of {path} has no whole `class_label` in {literal[:80]!r}.") from error
@@ -89,7 +93,7 @@ def _class_label(path: Path, number: int, literal: str) -> int:
 def _csv_rows(path: Path, text: str) -> list[tuple[int, str, int | str]]:
     """Line number, file and label of each line of a CSV with a header."""
     try:
-        reader = csv.reader(text.splitlines(keepends=True), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [column.strip() for column in next(reader, [])]
         place = next((header.index(c) for c in ("image_location", "path", "image", "file") if c in header), None)
         label = next((header.index(c) for c in ("class", "label") if c in header), None)

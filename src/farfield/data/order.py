@@ -23,7 +23,8 @@ def with_classes(files: Named, classes: int, labels: Sequence[str] | None = None
     """The files with a class index for each, from the names of their folders, or checked where they have one already.
 
     The order is, by the first that applies: `class_map`; the model's own `labels`, where all folders are among them; the order of
-    the WordNet ids, for 1,000 classes; the numbers, where all folders are numbers; the order of the names, where there are as many as classes.
+    the WordNet ids, for 1,000 classes; the numbers a Hugging Face data set gives its classes; the numbers, where all folders are numbers;
+    the order of the names, where there are as many as classes.
 
     Args:
         files: from `folder(..., labelled=True)`, an image list, or a Hugging Face data set.
@@ -41,7 +42,8 @@ def with_classes(files: Named, classes: int, labels: Sequence[str] | None = None
         raise InputError(
             f"{files.root} has one class only, {names[0]!r}, and the model has {classes}. Give the folder that has a sub-folder for each class."
         )
-    order = _order(names, classes, labels, class_map, str(files.root))
+    own = dict(zip(files.folders, files.labels.tolist(), strict=True)) if isinstance(files, Hub) else None
+    order = _order(names, classes, labels, class_map, str(files.root), own)
     for name, index in order.items():
         if not 0 <= index < classes:
             raise InputError(f"Class {name!r} of {files.root} has the index {index}, and the model's classes are 0 to {classes - 1}.")
@@ -57,8 +59,15 @@ def _checked(files: Named, classes: int) -> Named:
     return files
 
 
-def _order(names: Sequence[str], classes: int, labels: Sequence[str] | None, class_map: Mapping[str, int] | None, where: str) -> dict[str, int]:
-    """The index of each class folder."""
+def _order(
+    names: Sequence[str],
+    classes: int,
+    labels: Sequence[str] | None,
+    class_map: Mapping[str, int] | None,
+    where: str,
+    numbers: Mapping[str, int] | None,
+) -> dict[str, int]:
+    """The index of each class folder; `numbers` are those the data set gives its classes, where it does."""
     own: dict[str, int] = {}
     for index, label in enumerate(labels or ()):
         own[_plain(label)] = -1 if _plain(label) in own else index  # two classes of one name cannot be told apart
@@ -74,8 +83,14 @@ def _order(names: Sequence[str], classes: int, labels: Sequence[str] | None, cla
                     "the classes are in another order. Mend the map, or leave it out."
                 )
         return {name: class_map[name] for name in names}
-    if len(known) == len(names):
+    if len(known) == len(names) and len(set(known.values())) == len(names):
         return known
+    if len(known) == len(names):
+        raise InputError(
+            f"Two class folders of {where} have the name of one class, but for capitals or blanks. Say which class each is with --class-map."
+        )
+    if twice := next((name for name in names if own.get(_plain(name)) == -1), None):
+        raise InputError(f"The model has two classes called {twice!r}, a folder of {where}. Say which class each is with --class-map.")
     if known:
         unknown = next(name for name in names if name not in known)
         raise InputError(
@@ -84,6 +99,9 @@ def _order(names: Sequence[str], classes: int, labels: Sequence[str] | None, cla
         )
     if classes == 1000 and (wnids := _wordnet(names)) is not None:
         return wnids
+    if numbers is not None:
+        _warn_of_other_names(names, labels, where, "they keep the numbers the data set gives them")
+        return dict(numbers)
     if all(re.fullmatch(r"[0-9]{1,9}", name) for name in names) and len({int(name) for name in names}) == len(names):
         return {name: int(name) for name in names}
     if len(names) != classes:
@@ -91,14 +109,18 @@ def _order(names: Sequence[str], classes: int, labels: Sequence[str] | None, cla
             f"{where} has {len(names)} class folders and the model has {classes} classes, so their order is not known. "
             "Say which class each is with --class-map."
         )
+    _warn_of_other_names(names, labels, where, "they are taken in the order of their names")
+    return {name: index for index, name in enumerate(names)}
+
+
+def _warn_of_other_names(names: Sequence[str], labels: Sequence[str] | None, where: str, taken: str) -> None:
     if labels:
         warnings.warn(
-            f"The class folders of {where} ({names[0]!r}, ...) have other names than the model's own labels ({labels[0]!r}, ...); "
-            "they are taken in the order of their names. If that is wrong, say which class each is with --class-map.",
+            f"The classes of {where} ({names[0]!r}, ...) have other names than the model's own labels ({labels[0]!r}, ...); {taken}. "
+            "If that is wrong, say which class each is with --class-map.",
             FarfieldWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    return {name: index for index, name in enumerate(names)}
 
 
 def _plain(name: str) -> str:
@@ -124,16 +146,18 @@ def read_class_map(path: str | Path) -> dict[str, int]:
         InputError: when the file cannot be read, a name comes twice, or an index is no whole number.
     """
     try:
-        text = Path(path).read_text("utf-8")
-        if Path(path).suffix == ".json":
-            value = json.loads(text)
-            pairs = list(value.items()) if isinstance(value, dict) else [(name, index) for index, name in enumerate(value)]
+        text = Path(path).read_text("utf-8-sig")
+        if Path(path).suffix.lower() == ".json":
+            value = json.loads(text, object_pairs_hook=tuple)  # pairs, so that a name that comes twice is seen
+            if not isinstance(value, tuple | list):
+                raise TypeError("it is neither an object nor a list")
+            pairs = list(value) if isinstance(value, tuple) else [(name, index) for index, name in enumerate(value)]
         else:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             numbered = [re.fullmatch(r"(.*?)\s*[,\t]\s*(-?[0-9]+)", line) for line in lines]
             whole = all(numbered) and bool(lines)
             pairs = [(m[1], int(m[2])) for m in numbered if m] if whole else [(line, index) for index, line in enumerate(lines)]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"The class map {path} cannot be read: {error}.") from error
     found: dict[str, int] = {}
     for name, index in pairs:

@@ -18,7 +18,7 @@ Three = tuple[float, float, float]
 
 
 def as_pil(picture: Any) -> Image.Image:
-    """A PIL picture, an 8-bit tensor `(3, h, w)` or an 8-bit array `(h, w, 3)`, as a PIL picture.
+    """A PIL picture, an 8-bit tensor `(3, h, w)` or an 8-bit array `(h, w, 3)`, as an RGB PIL picture.
 
     Raises:
         InputError: for anything else.
@@ -27,7 +27,7 @@ def as_pil(picture: Any) -> Image.Image:
     (6, 4)
     """
     if isinstance(picture, Image.Image):
-        return picture
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.ndim == 3 and len(picture) == 3:
         picture = picture.permute(1, 2, 0).cpu().numpy()
     if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3:
