@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import itertools
 import json
@@ -643,6 +644,7 @@ LINES = [
     "score det.safetensors far/0.png test --model python:mine:net --class-map classes.txt --root . --out rows.csv --store out/store --batch-size 2",
     "score det2.safetensors far.npz far.safetensors arrays --format csv",
     "score det.safetensors stored-far stored-test",
+    "score det.safetensors far --model classifier.safetensors --store out/store",
     "metrics id.csv far=ood.jsonl",
     "metrics id.npy ood.npz a=ood.safetensors --ood-is-high --json",
     "compare a b",
@@ -698,6 +700,9 @@ def make_world(server: Server, folder: Path) -> None:
             for key in ("features", "logits", "labels"):
                 np.save(folder / "arrays" / f"{key}.npy", arrays[key])
     save_file({"wrong.weight": weight}, folder / "weights.safetensors")
+    found = importlib.util.find_spec("farfield")
+    assert found is not None and found.origin is not None
+    shutil.copy(Path(found.origin).parent / "models" / "glyphs-200-resnet.safetensors", folder / "classifier.safetensors")
     inside, outside = draw.normal(1, 1, 40), draw.normal(-1, 1, 30)
     (folder / "id.csv").write_text(
         "path,class,score,error\n" + "".join(f"{i}.png,0,{value!r},\n" for i, value in enumerate(inside.tolist())) + "x.png,,,broken\n"

@@ -1,6 +1,6 @@
 """Do the tests notice a changed line? `python benchmarks/mutants.py [--number N] [--seed S]`.
 
-Draws one-line mutations of the detectors, the statistics and the metrics at random, applies each to a copy of the package, runs the tests
+Draws one-line mutations of the rooms in `TESTS` at random, applies each to a copy of the package, runs the tests
 of that room, and prints which survived.
 """
 
@@ -30,6 +30,16 @@ TESTS = {
     "detectors/react.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/base.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/compose.py": ["tests/test_detectors.py"],
+    "classifier/heads.py": ["tests/test_classifier.py"],
+    "classifier/sources.py": ["tests/test_classifier.py"],
+    "store.py": ["tests/test_collect.py", "tests/test_nothing_lost.py"],
+    "collect.py": ["tests/test_collect.py"],
+    "data/pictures.py": ["tests/test_data.py"],
+    "data/files.py": ["tests/test_data.py"],
+    "data/lists.py": ["tests/test_data.py"],
+    "data/order.py": ["tests/test_data.py"],
+    "inputs.py": ["tests/test_inputs.py"],
+    "compare.py": ["tests/test_compare.py"],
 }
 SWAPS = {
     r" \+ ": " - ",
@@ -103,7 +113,7 @@ def main() -> None:
     for file, number, before, after in chosen:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder)
-            for name in ("src", "tests"):
+            for name in ("src", "tests", "benchmarks"):
                 shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             shutil.copy(ROOT / "pyproject.toml", copy)
             path = copy / "src/farfield" / file
