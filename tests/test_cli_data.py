@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 import farfield as ff
+import farfield.models
 from farfield import cli
 
 Run = Callable[..., tuple[int, str, str]]
@@ -145,9 +146,9 @@ def test_what_a_file_says_is_what_options_say(run: Run, tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("modl = 'x'", "unknown key 'modl'; did you mean 'model'?"),
-        ("limit = '30'", "'limit' takes a whole number from 1; got '30'"),
-        ("limit = 0", "'limit' takes a whole number from 1; got 0"),
-        ("workers = true", "'workers' takes a whole number from 0; got True"),
+        ("limit = '30'", "'limit' takes a whole number from 1 to 10000000000; got '30'"),
+        ("limit = 0", "'limit' takes a whole number from 1 to 10000000000; got 0"),
+        ("workers = true", "'workers' takes a whole number from 0 to 256; got True"),
         ("strict = 1", "'strict' takes true or false; got 1"),
         ("detector = [1]", "'detector' takes a text or a list of texts"),
         ("[near]\na = 1", "'near' takes a table of NAME = DATA"),
@@ -421,3 +422,93 @@ def test_names_that_are_no_text_are_written_as_what_they_are(run: Run, tmp_path:
     (tmp_path / "odd" / "b\x1b[31m.png").write_bytes(b"")
     _, _, err = run("score", "d.safetensors", "odd", "--model", "python:my_tints:net", "--out", "odd.csv")
     assert "\\x1b[31m.png: the file is empty" in err and "\x1b" not in err
+
+
+@pytest.fixture
+def detector_file(run: Run, tmp_path: Path) -> Path:
+    assert run("fit", "--model", "python:my_tints:net", "--id-train", "train", "--detector", "knn:k=2", "--out", "d.safetensors")[0] == 0
+    return tmp_path / "d.safetensors"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["[]", "3", "{", '{"format": 1}', '{"format": 1, "detector": 3, "fingerprint": null}', '{"format": 1, "detector": {"class": "KNN", "settings": 3}, "fingerprint": null}',
+     '{"format": 1, "detector": {"class": "KNN", "settings": {}}, "fingerprint": null}', '{"format": 1, "detector": {"class": [], "settings": {}}, "fingerprint": null}'],
+)  # fmt: skip
+def test_a_detector_file_with_a_broken_header_is_refused(run: Run, detector_file: Path, header: str) -> None:
+    save_file(load_file(detector_file), detector_file, metadata={"farfield": header})
+    assert "d.safetensors" in refused(run, "score", "d.safetensors", "test", "--model", "python:my_tints:net")
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [("classes", "x"), ("classes", 0), ("architecture", []), ("architecture", "x"), ("mean", 3), ("mean", [0.5, 0.5]), ("std", [0, 0, 0]), ("labels", 7), ("labels", ["a"]), ("size", "x"), ("size", -1)],
+)  # fmt: skip
+def test_a_classifier_file_with_a_broken_header_is_refused(run: Run, tmp_path: Path, fact: str, value: object) -> None:
+    facts = {"architecture": "resnet", "classes": 200, "mean": [0.5] * 3, "std": [0.5] * 3, fact: value}
+    save_file(load_file(ff.models.shipped_path("glyphs-200-resnet")), tmp_path / "x.safetensors", metadata={"farfield": json.dumps(facts)})
+    refused(run, "bench", "--model", "x.safetensors", "--id-test", "test", "--far", "n=noise")
+    save_file(load_file(ff.models.shipped_path("glyphs-200-resnet")), tmp_path / "x.safetensors", metadata={"farfield": "{"})
+    assert "its header is broken" in refused(run, "bench", "--model", "x.safetensors", "--id-test", "test", "--far", "n=noise")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fingerprint": None}, {"about": 3}, {"items": 10**30}, {"items": "3"}, {"rows": 0}, {"format": None}],
+)
+def test_a_store_with_broken_facts_is_told(run: Run, tmp_path: Path, detector_file: Path, change: dict[str, object]) -> None:
+    facts = next((tmp_path / "farfield-out" / "store").rglob("facts.json"))
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), **change}))
+    status, out, _ = run("store", "ls")
+    assert status == 0 and "not readable by this version" in out
+    assert "or broken" in refused(run, "score", "d.safetensors", str(facts.parent))
+    assert run("store", "verify")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["[]", '{"digest": "x"}', '{"digest": "x", "failed": true}', '{"digest": "x", "failed": [[1]]}', '{"digest": "x", "failed": [["a", "b", "c"]]}'],
+)
+def test_a_shard_with_a_broken_header_is_missing(run: Run, tmp_path: Path, detector_file: Path, header: str) -> None:
+    shard = next((tmp_path / "farfield-out" / "store").rglob("shard-*.safetensors"))
+    save_file(load_file(shard), shard, metadata={"farfield": header})
+    assert "0 of 1 shards" in run("store", "ls")[1]
+    assert run("store", "verify")[0] == 2
+
+
+def test_outputs_of_another_width_are_refused(run: Run, tmp_path: Path, detector_file: Path) -> None:
+    np.savez(tmp_path / "narrow.npz", features=np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32))
+    assert "fitted on outputs of another width than these, which have `features` (9, 5)" in refused(run, "score", "d.safetensors", "narrow.npz")
+
+
+@pytest.mark.parametrize("out", [".", "..", "train", "/dev/null"])
+def test_what_is_no_file_is_not_written(run: Run, detector_file: Path, out: str) -> None:
+    assert "is no file that can be written" in refused(run, "score", "d.safetensors", "noise", "--model", "python:my_tints:net", "--out", out)
+    assert "is no file that can be written" in refused(
+        run, "fit", "--model", "python:my_tints:net", "--id-train", "train", "--detector", "msp", "--out", out
+    )
+
+
+def test_a_function_that_leaves_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "leaves_at_once.py").write_text("def net():\n    raise SystemExit(3)\n")
+    assert "net of leaves_at_once fails: SystemExit: 3" in refused(
+        run, "bench", "--model", "python:leaves_at_once:net", "--id-test", "test", "--far", "n=noise"
+    )
+
+
+def test_scores_that_are_gone_are_named(run: Run, tmp_path: Path) -> None:
+    run(*BENCH, "--detector", "msp", "--out", "a", "--name", "..")
+    path = tmp_path / "a" / "scores" / "_" / "tints.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if name != "msp/test"}, path)
+    assert "has no scores of msp for test" in refused(run, "compare", "a", "a")
+
+
+def test_libtiff_keeps_quiet(made: Path, tmp_path: Path) -> None:
+    import subprocess
+
+    content = io.BytesIO()
+    Image.effect_noise((64, 64), 90).convert("RGB").save(content, "TIFF", compression="tiff_adobe_deflate")
+    (tmp_path / "x.tif").write_bytes(content.getvalue()[:8] + bytes(300) + content.getvalue()[308:])
+    code = "from farfield.data.pictures import Unreadable, read_picture\ntry: read_picture('x.tif')\nexcept Unreadable as error: print('told')"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.stdout.strip(), ran.stderr) == ("told", "")

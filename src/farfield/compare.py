@@ -128,7 +128,11 @@ def _differences(
 ) -> list[Difference]:
     """The differences of one detector: on each set, and on the mean of each group."""
     names = [name for name in one.sets[suite] if one.sets[suite][name] == other.sets.get(suite, {}).get(name)]
-    names = [name for name in names if f"{detector}/{name}" in mine and f"{detector}/{name}" in theirs]
+    for run, scores, classifier in ((one, mine, classifiers[0]), (other, theirs, classifiers[1])):
+        for name in ("test", *names):
+            if f"{detector}/{name}" not in scores:
+                path = scores_path(run.path.parent, suite, classifier)
+                raise InputError(f"{path} has no scores of {detector} for {name}, which results.json beside it has. Run the benchmark again.")
     targets: list[tuple[str | None, str, list[str]]] = [(name, one.sets[suite][name], [name]) for name in names]
     for group in ("near", "far"):
         members = [name for name in names if one.sets[suite][name] == group]

@@ -27,7 +27,7 @@ def call(text: str, what: str) -> Any:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"The module {module_name!r} of python:{text} cannot be imported ({type(error).__name__}: {error}).") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -37,5 +37,5 @@ def call(text: str, what: str) -> Any:
         return function()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{function_name} of {module_name} fails: {type(error).__name__}: {error}.") from error

@@ -26,6 +26,7 @@ from farfield.files import put
 from farfield.outputs import Head, Outputs, concatenate
 
 FORMAT = 2
+MOST = 10**10  # items a store may claim
 STALE = 3600.0  # seconds after which a half-written file is nobody's
 _OWN = ("logits", "features", "labels", "ids")
 
@@ -112,15 +113,17 @@ class Stored:
         """The items that could not be read, of the shards that are there."""
         found = []
         for shard in range(self.shards):
-            found += [Failure(*entry) for entry in self._header(shard).get("failed", [])]
+            found += self._header(shard).get("failed", [])
         return found
 
     def _header(self, shard: int) -> dict[str, Any]:
         try:
             with safe_open(self.path(shard), framework="pt") as file:
                 header: dict[str, Any] = json.loads((file.metadata() or {}).get("farfield", "{}"))
-                return header
-        except (OSError, SafetensorError, ValueError):
+                failed = [Failure(*entry) for entry in header["failed"]]
+                fine = all(type(f.row) is int and isinstance(f.name, str) and isinstance(f.reason, str) for f in failed)
+                return {"digest": str(header["digest"]), "failed": failed} if fine else {}
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
             return {}
 
     @property
@@ -204,7 +207,7 @@ class Stored:
             header = self._header(shard)
             if header.get("digest") != digest_of(tensors):
                 wrong.append(f"{name} was changed")
-            elif sorted([*tensors["ids"].tolist(), *(entry[0] for entry in header["failed"])]) != list(self.span(shard)):
+            elif sorted([*tensors.get("ids", torch.zeros(0)).tolist(), *(failure.row for failure in header["failed"])]) != list(self.span(shard)):
                 wrong.append(f"{name} has other items than it should")
         return wrong
 
@@ -238,11 +241,14 @@ def facts_of(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((folder / "facts.json").read_text("utf-8"))
         version = facts.get("format")
-        fine = version == FORMAT and all(type(facts[name]) is int and facts[name] > 0 for name in ("items", "rows"))
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+        fine = version == FORMAT and all(type(facts[name]) is int and 0 < facts[name] < MOST for name in ("items", "rows"))
+        fine = fine and isinstance(facts["fingerprint"], str) and isinstance(facts["about"], dict)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder} is no store of outputs: it has no readable facts.json.") from error
     if not fine:
-        raise InputError(f"{folder} is a store of another version of Farfield (format {version!r}, not {FORMAT}). Remove it and collect again.")
+        raise InputError(
+            f"{folder} is a store of another version of Farfield, or broken (format {version!r}; this one reads {FORMAT}). Remove it and collect again."
+        )
     return facts
 
 

@@ -210,7 +210,7 @@ def scores_path(out: Path, suite: str, classifier: str) -> Path:
     """Where the scores of a classifier on a suite lie: a tensor `detector/set` for each."""
 
     def safe(name: str) -> str:
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".") or "_"
 
     return out / "scores" / safe(suite) / f"{safe(classifier.removesuffix('.safetensors'))}.safetensors"
 

@@ -38,7 +38,7 @@ Root = Annotated[Path | None, typer.Option(help="The folder that the paths in im
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many samples of each set, spread over it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures in a forward pass; 256 small ones or 64 by default.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Processes that load pictures; up to 8 for files by default.")]
+Workers = Annotated[int | None, typer.Option(min=0, max=256, help="Processes that load pictures; up to 8 for files by default.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read, instead of leaving it out.")]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Do not fetch weights: a dry run.")]
 
@@ -82,6 +82,12 @@ def pick_device(name: str) -> str:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"There is no device {name!r} here ({first[:120]}). Use auto or cpu.") from error
     return name
+
+
+def check_file(path: Path) -> None:
+    """Raises where a file to write is a folder, or a device, which a new file would replace."""
+    if path.is_dir() or not path.name or (path.exists() and not path.is_file()):
+        raise InputError(f"{str(path)!r} is no file that can be written. Give another with --out.")
 
 
 def make_folder(path: Path, option: str = "--out") -> None:

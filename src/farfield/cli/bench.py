@@ -113,7 +113,7 @@ OPTIONS: dict[str, type] = {
     **dict.fromkeys(("limit", "batch_size", "workers"), int),
     **dict.fromkeys(("strict", "random_weights"), bool),
 }
-_LEAST: dict[str, int] = {"limit": 1, "batch_size": 1, "workers": 0}
+_RANGES = {"limit": (1, 10**10), "batch_size": (1, 10**6), "workers": (0, 256)}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -146,8 +146,9 @@ def _typed(path: Path, key: str, name: str, value: Any) -> Any:
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             return value
         raise InputError(f"{path}: {key!r} takes {'a table of NAME = DATA' if name in GROUPS else 'a text or a list of texts'}; got {value!r:.80}.")
-    if type(value) is not kind or (isinstance(value, int) and value < _LEAST.get(name, value)):
-        kinds = {str: "a text", int: f"a whole number from {_LEAST.get(name, 0)}", bool: "true or false"}
+    low, high = _RANGES.get(name, (0, 0))
+    if type(value) is not kind or (isinstance(value, int) and kind is int and not low <= value <= high):
+        kinds = {str: "a text", int: f"a whole number from {low} to {high}", bool: "true or false"}
         raise InputError(f"{path}: {key!r} takes {kinds[kind]}; got {value!r:.80}.")
     return value
 

@@ -26,6 +26,7 @@ from farfield.cli.app import (
     Weights,
     Workers,
     app,
+    check_file,
     load_classifier,
     make_folder,
     pick_device,
@@ -70,6 +71,7 @@ def fit(
 
     fitter = parse(detector)
     check_ranges(fitter)
+    check_file(out)
     order = None if class_map is None else read_class_map(class_map)
     data = inputs.open_data(id_train, name="train", labelled=True, root=root)
     if isinstance(data, Outputs | Stored):
@@ -130,6 +132,8 @@ def score(
     from farfield.store import Stored
 
     judge = load(detector)
+    if out is not None:
+        check_file(out)
     order = None if class_map is None else read_class_map(class_map)
     opened = [inputs.unlabelled(inputs.limited(inputs.open_data(text, root=root, single=True), limit)) for text in data]
     classifier = None

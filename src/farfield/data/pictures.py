@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"]
 )
+_ONE_AT_A_TIME = threading.Lock()
 LONGEST = 200  # times as long as wide: resizing the short side of a thinner strip makes gigabytes
 
 
@@ -50,6 +53,21 @@ def read_picture(path: str | Path) -> Image.Image:
         raise Unreadable(f"{type(error).__name__}: {error}".replace("\n", " ")) from error
 
 
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keeps libtiff, which writes its complaints to the process's stderr itself, from doing so."""
+    with _ONE_AT_A_TIME:
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An opened picture as 8-bit RGB, turned by its EXIF orientation.
 
@@ -59,7 +77,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     width, height = image.size
     if max(width, height) > LONGEST * min(width, height):
         raise Unreadable(f"it is a strip of {width} x {height} pixels")
-    image.load()
+    with _without_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+        image.load()
     with contextlib.suppress(Exception):  # broken EXIF data do not make a picture unreadable
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "RGB":

@@ -15,6 +15,7 @@ from torch import Tensor
 from farfield.errors import InputError, nearest
 
 Three = tuple[float, float, float]
+LARGEST = 4096  # pixels of a side
 
 
 def as_pil(picture: Any) -> Image.Image:
@@ -99,8 +100,10 @@ class Preprocess:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.crop < 1 or 0 < self.resize < self.crop or self.resize < 0:
-            raise InputError(f"Preprocessing needs crop >= 1 and resize >= crop, or resize=0; got resize={self.resize}, crop={self.crop}.")
+        if not 1 <= self.crop <= LARGEST or 0 < self.resize < self.crop or not 0 <= self.resize <= LARGEST:
+            raise InputError(
+                f"Preprocessing needs crop >= 1 and resize >= crop, or resize=0, and neither over {LARGEST}; got resize={self.resize}, crop={self.crop}."
+            )
         if not all(s > 0 for s in self.std):
             raise InputError(f"Preprocessing needs std > 0; got {self.std}.")
         if self.interpolation not in ("bilinear", "bicubic", "nearest"):

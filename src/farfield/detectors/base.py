@@ -103,9 +103,18 @@ class Detector(_Fitted):
 
     def forward(self, outputs: Outputs) -> Float[Tensor, " n"]:
         """One number per sample, higher meaning more in-distribution; at least float32."""
+        tensors = self._tensors(outputs)
         with torch.no_grad():
-            blocks = zip(*(column.split(self.rows()) for column in self._tensors(outputs)), strict=True)
-            return torch.cat([self.score(*block) for block in blocks])
+            blocks = zip(*(column.split(self.rows()) for column in tensors), strict=True)
+            try:
+                return torch.cat([self.score(*block) for block in blocks])
+            except RuntimeError as error:
+                if "size" not in str(error) and "shape" not in str(error):
+                    raise
+                widths = ", ".join(f"`{need}` {tuple(column.shape)}" for need, column in zip(self.needs, tensors, strict=True))
+                raise InputError(
+                    f"This {type(self).__name__} was fitted on outputs of another width than these, which have {widths}. They are of another model."
+                ) from error
 
 
 class Shaper(_Fitted):

@@ -25,19 +25,24 @@ def load(path: str | Path, known: Iterable[type[nn.Module]]) -> Detector:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
         header = json.loads(metadata["farfield"])
-        version, described = header["format"], header["detector"]
+        version, described, fingerprint = header["format"], header["detector"], header["fingerprint"]
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a detector: {error}.") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is a safetensors file, but not of a Farfield detector.") from error
     if version != FORMAT:
         raise InputError(
             f"{path} has format {version}; this Farfield reads format {FORMAT}. Fit the detector again, or use the version that wrote it."
         )
-    detector = _build(described, tensors, {cls.__name__: cls for cls in known}, str(path))
+    try:
+        detector = _build(described, tensors, {cls.__name__: cls for cls in known}, str(path))
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path} is of a detector, but broken: its header and its tensors do not make one. Fit the detector again.") from error
     if not isinstance(detector, Detector):
         raise InputError(f"{path} holds a {type(detector).__name__}, which is not a detector.")
-    detector.fingerprint = header["fingerprint"]  # one for the detector and its parts
+    detector.fingerprint = fingerprint  # one for the detector and its parts
     return detector
 
 

@@ -101,16 +101,39 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a classifier: {error}. Farfield reads safetensors files that it wrote.") from error
-    facts: dict[str, Any] = json.loads(metadata.get("farfield", "{}"))
-    lacking = [fact for fact in FACTS if fact not in facts]
+    try:
+        facts: dict[str, Any] = json.loads(metadata.get("farfield", "{}"))
+        lacking = [fact for fact in FACTS if fact not in facts]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is a safetensors file, but not of a Farfield classifier: its header is broken.") from error
     if lacking:
         raise InputError(f"{path} is a safetensors file, but not of a Farfield classifier: its header lacks {', '.join(lacking)}.")
+    for fact, fine in _sound(facts).items():
+        if not fine:
+            raise InputError(f"{path} has a broken header: {fact} cannot be {facts.get(fact)!r:.80}.")
     module = build(facts["architecture"], facts["classes"])
     try:
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     except RuntimeError as error:
         raise InputError(f"{path} holds a {facts['architecture']} of another version: its weights do not fit this Farfield's.") from error
     return module.eval(), facts
+
+
+def _sound(facts: dict[str, Any]) -> dict[str, bool]:
+    """Whether each fact of a file's header is of its kind and range."""
+
+    def three(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 3 and all(isinstance(x, int | float) and abs(x) < 1e6 for x in value)
+
+    labels, classes = facts.get("labels"), facts["classes"]
+    return {
+        "architecture": isinstance(facts["architecture"], str),
+        "classes": type(classes) is int and 1 <= classes <= 10**6,
+        "mean": three(facts["mean"]),
+        "std": three(facts["std"]) and min(facts["std"]) > 0,
+        "size": type(facts.get("size", 32)) is int and 1 <= facts.get("size", 32) <= 4096,
+        "labels": labels is None or (isinstance(labels, list) and len(labels) == classes and all(isinstance(label, str) for label in labels)),
+    }
 
 
 SHIPPED = tuple(f"glyphs-{classes}-{name}" for classes in (200, 1000) for name in ARCHITECTURES)
