@@ -295,3 +295,33 @@ def test_results_are_replaced_whole(finished: tuple[Path, dict[str, Any]], tmp_p
     paths = report.write(finished[1], tmp_path)
     assert {path.name for path in paths} == {"results.json", "results.md"}
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_parts_and_clusters_follow_the_pictures_that_can_be_read(tmp_path: Path) -> None:
+    class Torn:
+        """A set of two halves, of ten shots each, whose first thirty pictures cannot be read."""
+
+        name, parts, clusters = "torn", {"first": slice(0, 100), "second": slice(100, 200)}, torch.arange(200) // 10
+        images = pictures("torn", 200, 9, 60)
+
+        def __len__(self) -> int:
+            return 200
+
+        def __getitem__(self, index: int) -> Any:
+            if index < 30:
+                raise OSError("gone")
+            return self.images[index]
+
+    made = replace(suite(), ood=(OODSet("torn", "near", Torn),))
+    with pytest.warns(ff.FarfieldWarning, match="30 of 200 pictures of torn"):
+        results = benchmark.run([(made, [classifier()])], {"energy": parse("energy")}, out=tmp_path)
+    found = {row.ood: (row.n_ood, row.sources) for row in results.rows}
+    assert found["first"][0] == 70 and found["second"][0] == 100
+    assert found["torn"] == (170, 17)
+    assert len(results.unreadable) == 30
+
+
+def test_labels_outside_the_head_are_named(tmp_path: Path) -> None:
+    made = replace(suite(), classes=(), splits={**suite().splits, "test": lambda: [(pictures("x", 8, 0)[0][0], 9)] * 8})
+    with pytest.raises(ff.InputError, match="A label of the ID test data of quarters is 9, at row 0, and the classes of random-0 are 0 to 3"):
+        benchmark.run([(made, [classifier()])], {"energy": parse("energy")}, out=tmp_path)

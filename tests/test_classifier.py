@@ -554,3 +554,107 @@ def test_the_table_of_heads(family: str) -> None:
         assert found is None
     else:
         assert found is not None and found.error < 1e-4
+
+
+def test_a_clamp_after_the_product_is_seen() -> None:
+    class Clamped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = small(), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x)).clamp(-10, 10)  # type: ignore[no-any-return]
+
+    with pytest.warns(ff.FarfieldWarning, match="no linear head"):
+        assert wrapped(Clamped()).found is None
+
+
+def test_a_small_second_product_counts_in_half_precision_too() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.a, self.b = small(), nn.Linear(6, 40), nn.Linear(6, 40)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = self.body(x)
+            return self.a(features) + 0.1 * self.b(torch.sin(9 * features))  # type: ignore[no-any-return]
+
+    assert names_of(Two().bfloat16()) == ("a", "b")
+
+
+def test_products_with_other_numbers_of_rows_are_no_heads() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = nn.Linear(2, 4), nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = nn.functional.adaptive_avg_pool2d(x, (4, 2)).mean(1)
+            return self.head(self.inner(pooled.reshape(-1, 2)).reshape(len(x), 16))  # type: ignore[no-any-return]
+
+    assert names_of(Windows()) == ("head",)
+
+
+def test_compiled_and_parallel_models_are_what_is_inside() -> None:
+    net = small(nn.Linear(6, 4))
+    assert wrapped(nn.DataParallel(net)).module is net
+    assert wrapped(torch.compile(net, backend="eager")).module is net  # type: ignore[arg-type]
+
+
+def test_a_model_that_is_changed_after_it_was_wrapped_is_read_as_it_is_or_refused() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head, self.scale, self.bias = small(), nn.Linear(6, 4), 1.0, nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x)) * self.scale + self.bias  # type: ignore[no-any-return]
+
+    net = Scaled()
+    classifier = wrapped(net)
+    with torch.no_grad():
+        net.bias += 3
+    outputs, head = classifier.outputs(torch.randn(5, 3, 8, 8)), classifier.head
+    torch.testing.assert_close(head(outputs.features), outputs.logits)  # type: ignore[misc, arg-type]
+    net.scale = 2.0
+    with pytest.raises(ff.InputError, match="changed after its head was found"):
+        _ = classifier.head
+
+
+def test_the_fingerprint_is_of_the_code_and_of_all_that_is_held() -> None:
+    class Text(nn.Module):
+        def __init__(self, row: float, k: float) -> None:
+            super().__init__()
+            self.net, self._k = small(), k
+            self.prompts = torch.arange(1200.0).reshape(200, 6)
+            self.prompts[50] = row
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) @ self.prompts.T * self._k
+
+    torch.manual_seed(0)
+    same = small().state_dict()
+
+    def fingerprint(row: float = 0.0, k: float = 1.0, call: Callable[..., object] | None = None, hook: bool = False) -> str:
+        net = Text(row, k)
+        net.net.load_state_dict(same)
+        classifier = wrapped(net, call=call)
+        if hook:
+            net.register_forward_hook(lambda _m, _x, y: y + 1)
+        return classifier.fingerprint()
+
+    found = [
+        fingerprint(), fingerprint(row=1.0), fingerprint(k=2.0), fingerprint(hook=True),
+        fingerprint(call=lambda m, x: m(x)), fingerprint(call=lambda m, x: m(x) * 1.0), fingerprint(call=lambda m, x: m(x) * 2.0),
+    ]  # fmt: skip
+    assert len(set(found)) == 7
+    assert fingerprint() == found[0]
+
+
+def test_torchvision_weights_of_ones_own_need_not_end_with_the_head(tmp_path: Path) -> None:
+    from torchvision import models as zoo
+
+    for name in ("convnext_tiny", "squeezenet1_1"):
+        own = zoo.get_model(name, weights=None, num_classes=10)
+        save_file(own.state_dict(), tmp_path / "own.safetensors")
+        assert ff.Classifier.load(f"torchvision:{name}", weights=str(tmp_path / "own.safetensors")).classes == 10

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 import farfield as ff
+import farfield.inputs
 import farfield.models
 from farfield import cli
 
@@ -512,3 +513,57 @@ def test_libtiff_keeps_quiet(made: Path, tmp_path: Path) -> None:
     code = "from farfield.data.pictures import Unreadable, read_picture\ntry: read_picture('x.tif')\nexcept Unreadable as error: print('told')"
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ran.stdout.strip(), ran.stderr) == ("told", "")
+
+
+def test_scores_that_are_not_finite_are_the_same_in_each_format(run: Run, tmp_path: Path) -> None:
+    logits = np.array([[-np.inf, -np.inf], [1.0, 0.0], [np.inf, 0.0]], np.float32)
+    np.save(tmp_path / "logits.npy", logits[1:2])
+    np.save(tmp_path / "strange_logits.npy", logits)
+    assert run("fit", "--id-train", "logits.npy", "--detector", "maxlogit", "--out", "m.safetensors")[0] == 0
+    for kind in ("csv", "jsonl"):
+        assert run("score", "m.safetensors", "strange_logits.npy", "--out", f"s.{kind}", "--format", kind)[0] == 0
+        assert ff.inputs.read_scores(tmp_path / f"s.{kind}").tolist() == [-np.inf, 1.0, np.inf]
+
+
+def test_single_pictures_are_one_pass_and_a_broken_one_loses_nothing(run: Run, tmp_path: Path, detector_file: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"")
+    arguments = ("score", "d.safetensors", "grey/00.png", "bad.png", "grey/01.png", "--model", "python:my_tints:net", "--store", "s")
+    status, out, _ = run(*arguments)
+    assert status == 0
+    assert [line.split(",")[0] for line in out.splitlines()] == ["path", "grey/00.png", "bad.png", "grey/01.png"]
+    assert len(list((tmp_path / "s").iterdir())) == 1
+    status, out, _ = run("score", "d.safetensors", "bad.png", "--model", "python:my_tints:net")
+    assert (status, out.splitlines()[1]) == (0, "bad.png,,,the file is empty")
+
+
+def test_a_store_is_found_again_by_another_command(run: Run, tmp_path: Path, detector_file: Path) -> None:
+    before = len(list((tmp_path / "farfield-out" / "store").iterdir()))
+    assert run("bench", *[part.replace(":labelled", ":net") for part in BENCH[1:]], "--detector", "msp")[0] == 0
+    assert len(list((tmp_path / "farfield-out" / "store").iterdir())) == before + 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "--id-train", "train.npz", "--model", "timm:resnet18", "--detector", "msp", "--out", "x"), "--model and --class-map do nothing"),
+        (("score", "d.safetensors", "train.npz", "--model", "timm:resnet18"), "--model does nothing"),
+        (("bench", "--id-test", "train.npz", "--far", "a=train.npz", "--preprocess", "crop=8"), "--preprocess is of a model, and none is named"),
+        (("bench", "--id-test", "train.npz", "--far", "a=train.npz", "--class-map", "map.txt"), "the ID data have no class folders"),
+        (("bench", "--model", "glyphs-200-vit", "--random-weights"), "Random weights are for timm:, torchvision: and hf: models"),
+        (
+            ("score", "d.safetensors", "test", "--model", "python:my_tints:net", "--device", "privateuseone"),
+            "There is no device 'privateuseone' here",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(run: Run, tmp_path: Path, detector_file: Path, arguments: tuple[str, ...], message: str) -> None:
+    np.savez(tmp_path / "train.npz", logits=np.eye(3, dtype=np.float32))
+    (tmp_path / "map.txt").write_text("blue\n")
+    assert message in refused(run, *arguments)
+
+
+def test_removing_can_be_declined(run: Run, tmp_path: Path, detector_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    status, _, err = run("store", "rm", "--all")
+    assert (status, "Nothing was removed." in err) == (0, True)
+    assert len(list((tmp_path / "farfield-out" / "store").iterdir())) == 1

@@ -373,5 +373,53 @@ def test_a_folder_that_is_no_store_or_of_another_version_says_so(tmp_path: Path)
     with pytest.raises(ff.InputError, match="is no store of outputs"):
         Stored.open(tmp_path)
     (tmp_path / "facts.json").write_text('{"format": 1, "items": 3, "rows": 3}')
-    with pytest.raises(ff.InputError, match=r"store of another version of Farfield \(format 1, not 2\)"):
+    with pytest.raises(ff.InputError, match=r"store of another version of Farfield, or broken \(format 1; this one reads 2\)"):
         Stored.open(tmp_path)
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    data = Flaky(100, {51: OSError("Input/output error")})
+    data.fingerprint = lambda: "the same"  # type: ignore[method-assign]
+    with pytest.warns(ff.FarfieldWarning):
+        assert len(ff.collect(classifier(), data, out=tmp_path)) == 99
+    data.broken.clear()
+    assert len(ff.collect(classifier(), data, out=tmp_path)) == 100
+
+
+def test_a_subset_is_known_by_its_rows_and_a_data_set_of_ones_own_by_what_it_holds(tmp_path: Path) -> None:
+    from torch.utils.data import Subset
+
+    class Own:
+        def __init__(self, factor: int) -> None:
+            self.images, self.factor = pictures(60), factor
+
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, index: int) -> Any:
+            return self.images.images[index] if index % 9 else self.images.images[index] // self.factor
+
+    net, whole = classifier(), pictures(300)
+    one, other = list(range(200)), [*range(100), 250, *range(101, 200)]
+    folders = [ff.collect(net, Subset(whole, rows), out=tmp_path).folder for rows in (one, other, one)]  # type: ignore[arg-type]
+    assert folders[0] == folders[2] != folders[1]
+    folders = [ff.collect(net, Own(factor), out=tmp_path).folder for factor in (2, 3, 2)]
+    assert folders[0] == folders[2] != folders[1]
+    dicts = [[{"image": picture, "label": 1} for picture in pictures(40).images] for _ in range(2)]
+    dicts[1][1]["image"] = dicts[1][1]["image"].clone().index_fill_(1, torch.tensor([7]), 9)
+    assert ff.collect(net, dicts[0], out=tmp_path).folder != ff.collect(net, dicts[1], out=tmp_path).folder
+
+
+def test_a_transform_must_make_tensors() -> None:
+    net = replace(classifier(), transform=lambda x: np.asarray(x))
+    with pytest.raises(
+        ff.InputError, match="Item 0 of the data set cannot be read: the transform makes a ndarray, not a tensor or a dict of tensors"
+    ):
+        ff.collect(net, [pictures(3)[0]])
+
+
+def test_a_fault_in_a_loading_process_is_one_sentence() -> None:
+    net = replace(classifier(), transform=lambda x: x.float()[:, : 30 + int(x[0, 0, 0]) % 2])
+    with pytest.raises(ff.InputError, match="inputs of unlike sizes") as raised:
+        ff.collect(net, [pictures(64)[i] for i in range(64)], workers=1)
+    assert "Traceback" not in str(raised.value)

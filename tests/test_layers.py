@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "farfield"
 
 # Each level may import the levels above it in this list. Within a level, what a room may import is listed.
 LEVELS: list[dict[str, set[str]]] = [
-    {"errors": set(), "files": set()},
+    {"errors": set(), "files": set(), "identity": set()},
     {"plugins": set()},
     {"outputs": set(), "stats": set()},
     {"metrics": set()},
@@ -21,7 +21,8 @@ LEVELS: list[dict[str, set[str]]] = [
         "models": {"data", "training"},
         "classifier": {"models", "data"},
         "store": set(),
-        "collect": {"classifier", "store", "data"},
+        "loading": {"classifier", "store", "data"},
+        "collect": {"classifier", "store", "data", "loading"},
         "detectors": set(),
     },
     {"benchmark": set(), "testing": set(), "inputs": set()},

@@ -83,14 +83,13 @@ def test_training_killed_at_random_moments_loses_nothing(nursery: Any, tmp_path:
 
 
 def test_collect_killed_at_each_step_of_writing_loses_nothing(nursery: Any, tmp_path: Path) -> None:
-    pictures = kills.draw(tmp_path / "pictures", 70)
+    pictures = kills.draw(tmp_path / "pictures", 65)
     tally = kills.Range(nursery, collecting(pictures), tmp_path).steps()
     assert tally.differences == []
     assert tally.early + tally.later >= 9  # three for each of three files
     assert max(tally.reused) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="killed after the last checkpoint and before its line in metrics.jsonl, the line is never written")
 def test_training_killed_at_each_step_of_writing_loses_nothing(nursery: Any, tmp_path: Path) -> None:
     tally = kills.Range(nursery, training(1, 1), tmp_path).steps()
     assert tally.early + tally.later >= 9
@@ -100,9 +99,21 @@ def test_training_killed_at_each_step_of_writing_loses_nothing(nursery: Any, tmp
 # Two at a time, and what an older run left
 
 
+def collecting_slowly(out: str, pictures: str) -> None:
+    """Takes so long to write each file that another process writes it too."""
+    fsync = os.fsync
+
+    def slow(file: int) -> None:
+        fsync(file)
+        time.sleep(0.05)
+
+    os.fsync = slow
+    kills.collecting(out, pictures)
+
+
 def test_two_processes_may_write_one_store(nursery: Any, collected: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    ended = nursery.together([(kills.collecting, (str(out), str(pictures)))] * 2)
+    ended = nursery.together([(collecting_slowly, (str(out), str(pictures)))] * 2)
     assert [end.status for end in ended] == [0, 0]
     assert kills.store_differs(collected, out) == []
     assert kills.left(out) == []
@@ -144,7 +155,6 @@ def killed_while_writing(out: str, pictures: str) -> None:
     kills.collecting(out, pictures)
 
 
-@pytest.mark.xfail(strict=True, reason="safetensors writes to a file of its own, .tmp and six letters, which is not known as half-written")
 def test_whatever_a_kill_leaves_is_swept_after_an_hour(nursery: Any, collected: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert nursery.run(killed_while_writing, str(out), str(pictures)).status == -signal.SIGXFSZ
@@ -177,7 +187,6 @@ def test_broken_facts_do_not_touch_the_shards(nursery: Any, collected: Path, pic
     assert kills.shards(tmp_path / "out") == before
 
 
-@pytest.mark.xfail(strict=True, reason="facts.json is written when it is missing, not when it is broken")
 def test_broken_facts_are_mended_by_the_next_run(nursery: Any, collected: Path, pictures: Path, tmp_path: Path) -> None:
     folder = copied(collected, tmp_path / "out")
     (folder / "facts.json").write_text('{"format"')
@@ -201,7 +210,7 @@ def command(folder: str, arguments: list[str], limit: int | None) -> None:
 def full(limit: int | None) -> None:
     """A disk with so much room in each file: beyond it the system says that the file is too large, as it would say that there is no space."""
     if limit is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 class Ran:
@@ -310,6 +319,7 @@ def training_while_the_disk_fills(out: str, epochs: int, steps: int) -> int:
     try:
         kills.training(out, epochs, steps)
     except ff.InputError as error:
+        full(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
         Path(out).with_name("told").write_text(str(error))
         return 2
     return 0
@@ -389,7 +399,6 @@ def interrupted(out: str, pictures: str, when: str) -> int:
     return 0 if pressed else 1
 
 
-@pytest.mark.xfail(strict=True, reason="KeyboardInterrupt is ignored in what Python runs after a fork, and in the loader's `__del__`")
 @pytest.mark.parametrize("when", ["starts", "ends"])
 def test_ctrl_c_is_not_lost_while_loaders_start_and_end(nursery: Any, collected: Path, pictures: Path, tmp_path: Path, when: str) -> None:
     out = tmp_path / "out"

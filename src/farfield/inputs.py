@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from farfield import plugins
 from farfield.classifier import Classifier
-from farfield.collect import Pictures, contents
+from farfield.collect import contents
 from farfield.data.files import Files, folder, is_picture
 from farfield.data.hub import Hub, load_hub
 from farfield.data.images import Images
@@ -25,6 +26,7 @@ from farfield.data.lists import image_list
 from farfield.data.order import with_classes
 from farfield.detectors.base import Detector
 from farfield.errors import InputError, nearest
+from farfield.loading import Pictures
 from farfield.outputs import Head, Outputs
 from farfield.stats import hashed
 from farfield.store import Stored, digest_of
@@ -35,14 +37,13 @@ COLUMNS = ("logits", "features", "labels", "ids", "head.weight", "head.bias")
 Data = Pictures | Outputs | Stored
 
 
-def open_data(text: str, *, name: str | None = None, labelled: bool = False, root: str | Path | None = None, single: bool = False) -> Data:
+def open_data(text: str, *, name: str | None = None, labelled: bool = False, root: str | Path | None = None) -> Data:
     """The data a text means.
 
     - a folder of pictures (with `labelled`, one sub-folder a class), a folder of `.npy` arrays, or the folder of a store;
     - an image list (`.txt`, `.csv`, `.lst`), its paths relative to `root` or to its own folder;
     - arrays (`.npy`, `.npz`, `.safetensors`): a classifier's logits, features, labels, `head.weight` and `head.bias`;
-    - `hf:NAME[:SPLIT]`, a Hugging Face data set; `python:module:function`, a function that returns a data set or `Outputs`;
-    - with `single`, one picture file.
+    - `hf:NAME[:SPLIT]`, a Hugging Face data set; `python:module:function`, a function that returns a data set or `Outputs`.
 
     Raises:
         InputError: when there is no such thing, or it is empty or broken.
@@ -71,9 +72,20 @@ def open_data(text: str, *, name: str | None = None, labelled: bool = False, roo
         return read_arrays(path)
     if path.suffix.lower() in LISTS:
         return image_list(path, root=root, name=name)
-    if single and is_picture(path.name):
-        return Files(name or path.name, path.parent, (path.name,), torch.full((1,), -1))
     raise InputError(f"{text!r} is no data: give a folder, a list ({', '.join(LISTS)}), or arrays ({', '.join(ARRAYS)}).")
+
+
+def open_several(texts: Sequence[str], *, root: str | Path | None = None) -> list[tuple[str, Data]]:
+    """What several texts mean, in order; single picture files next to each other are one set, which one pass reads."""
+    found: list[tuple[str, Data]] = []
+    for single, run in itertools.groupby(texts, key=lambda text: is_picture(text) and Path(text).is_file()):
+        places = list(run)
+        if single:
+            files = Files("pictures", Path(), tuple(places), torch.full((len(places),), -1))
+            found.append((places[0] if len(places) == 1 else f"{len(places)} files", files))
+        else:
+            found += [(text, open_data(text, root=root)) for text in places]
+    return found
 
 
 def name_of(data: Data, row: int, text: str) -> str:

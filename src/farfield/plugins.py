@@ -31,7 +31,7 @@ def call(text: str, what: str) -> Any:
         raise InputError(f"The module {module_name!r} of python:{text} cannot be imported ({type(error).__name__}: {error}).") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        names = [name for name in dir(module) if not name.startswith("_")]
+        names = [name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))]
         raise InputError(f"{module_name} has no function {function_name!r}{nearest(function_name, names)}")
     try:
         return function()

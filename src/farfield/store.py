@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,16 +21,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from farfield.errors import InputError
-from farfield.files import put
+from farfield.files import left_over, put
 from farfield.outputs import Head, Outputs, concatenate
 
 FORMAT = 2
 MOST = 10**10  # items a store may claim
-STALE = 3600.0  # seconds after which a half-written file is nobody's
 _OWN = ("logits", "features", "labels", "ids")
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True)
+class Failure:
     """A sample that could not be read: its row in the data set, its name, and why."""
 
     row: int
@@ -85,7 +84,7 @@ class Stored:
         content = json.dumps({"format": FORMAT, **shape, "about": dict(about or {}), **facts}, indent=2)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "facts.json").exists():
+            if not _readable(folder):
                 put(folder / "facts.json", lambda path: path.write_text(content, "utf-8"))
         except OSError as error:
             raise InputError(f"The store {root} cannot be written: {error.strerror or error}. Give another folder.") from error
@@ -156,7 +155,9 @@ class Stored:
         tensors = {name: column.contiguous() for name, column in outputs.columns().items()}
         if outputs.head is not None:
             tensors |= {"head.weight": outputs.head.weight.contiguous(), "head.bias": outputs.head.bias.contiguous()}
-        header = {"farfield": json.dumps({"digest": digest_of(tensors), "failed": failed})}
+        header = {
+            "farfield": json.dumps({"digest": digest_of(tensors), "failed": [(failure.row, failure.name, failure.reason) for failure in failed]})
+        }
         try:
             put(self.path(shard), lambda path: save_file(tensors, path, metadata=header))
         except (OSError, SafetensorError) as error:
@@ -213,19 +214,7 @@ class Stored:
 
     def half_written(self, age: float = 0.0) -> list[Path]:
         """Files that a killed run left, untouched for `age` seconds."""
-        now, found = time.time(), []
-        for path in self.folder.glob("*.tmp"):
-            try:
-                if now - path.stat().st_mtime >= age:
-                    found.append(path)
-            except OSError:
-                continue  # just moved into place, by its writer
-        return found
-
-    def sweep(self) -> None:
-        """Removes what killed runs left, if no run can still be writing it."""
-        for path in self.half_written(STALE):
-            path.unlink(missing_ok=True)
+        return left_over(self.folder, age)
 
     def remove(self) -> None:
         """Deletes the store."""
@@ -250,6 +239,14 @@ def facts_of(folder: Path) -> dict[str, Any]:
             f"{folder} is a store of another version of Farfield, or broken (format {version!r}; this one reads {FORMAT}). Remove it and collect again."
         )
     return facts
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        facts_of(folder)
+    except InputError:
+        return False
+    return True
 
 
 def stores(root: str | Path) -> list[Path]:

@@ -84,8 +84,15 @@ def gather(
         stored = collect(
             classifier, data, out=store, batch_size=batch_size, workers=workers, strict=strict, name=name, progress=step, seconds=seconds
         )
+        failed = tuple(stored.failures())
+        read = torch.cat([chunk.columns()["ids"] for chunk in stored])
+        clusters, parts = getattr(data, "clusters", None), getattr(data, "parts", {})
         found[name] = Gathered(
-            stored, getattr(data, "clusters", None), getattr(data, "parts", {}), str(facts_of(stored.folder)["contents"]), tuple(stored.failures())
+            stored,
+            None if clusters is None else clusters[read],
+            {part: slice(*torch.searchsorted(read, torch.tensor([span.start, span.stop])).tolist()) for part, span in parts.items()},
+            f"{facts_of(stored.folder)['contents']} without {[failure.row for failure in failed]}",
+            failed,
         )
     return found
 
@@ -130,12 +137,19 @@ def check_sizes(suite: Suite, gathered: Mapping[str, Gathered], classes: int) ->
 def accuracy(name: str, suite: Suite, test: Gathered, classes: int) -> dict[str, Any]:
     """A classifier's entry: its accuracy on the labelled part of the ID test split, `None` where nothing is labelled."""
     predictions, labels = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
+    start = 0
     for chunk in chunks(test.outputs):
         columns = chunk.columns()
         if "labels" in columns and "logits" in columns:
             labelled = columns["labels"] >= 0
+            if (wrong := (columns["labels"] >= classes).nonzero()).numel():
+                raise InputError(
+                    f"A label of the ID test data of {suite.name} is {int(columns['labels'][wrong[0, 0]])}, at row {start + int(wrong[0, 0])}, "
+                    f"and the classes of {name} are 0 to {classes - 1}."
+                )
             predictions.append(chunk.predictions()[labelled])
             labels.append(columns["labels"][labelled])
+        start += len(chunk)
     predicted, true = torch.cat(predictions), torch.cat(labels)
     hits, n = int((predicted == true).sum()), len(true)
     if n:

@@ -6,12 +6,13 @@ each classifier once, whatever the number of detectors.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def run(
     workers: int | None = None,
     strict: bool = False,
     progress: Progress | None = None,
+    each: Callable[[Results], object] | None = None,
 ) -> Results:
     """Fits and judges every detector on every classifier of every suite.
 
@@ -59,6 +61,7 @@ def run(
         workers: processes that load pictures; as `collect`'s.
         strict: stop at the first picture that cannot be read; else it is left out and named in `Results.unreadable`.
         progress: called with what is done, how far, and out of how much.
+        each: called with the results so far after each classifier, so that they can be kept.
 
     Raises:
         InputError: when a classifier has other classes than its suite, or `out` cannot be written. A detector that refuses a classifier does
@@ -72,8 +75,10 @@ def run(
     seconds: dict[str, float] = {}
     cost: dict[str, dict[str, float]] = {name: {"fit_seconds": 0.0, "score_seconds": 0.0} for name in detectors}
     for suite, classifiers in jobs:
-        about: dict[str, Any] = {"name": suite.name, "note": suite.note, "ood": {s.name: s.group for s in suite.ood}, "contents": {}}
-        results.suites.append(about)
+        about = next((entry for entry in results.suites if entry["name"] == suite.name), None)
+        if about is None:
+            about = {"name": suite.name, "note": suite.note, "ood": {s.name: s.group for s in suite.ood}, "contents": {}}
+            results.suites.append(about)
         for classifier in classifiers:
             name = GIVEN if classifier is None else classifier.name
             with timed(seconds, "collect"), _noting(results, name):
@@ -88,6 +93,8 @@ def run(
             for key, entry in gathered.items():
                 results.unreadable += [{"classifier": name, "set": key, "name": f.name, "reason": f.reason} for f in entry.failed]
             _judge(results, name, suite, gathered, detectors, cost, seconds, Path(out), progress)
+            if each is not None:
+                each(results)
     seconds["store"] = seconds.pop("collect", 0.0) - seconds.get("pictures", 0.0) - seconds.get("forward", 0.0)
     results.cost = {
         "forward_seconds": seconds.pop("forward", 0.0),
@@ -116,13 +123,16 @@ def environment() -> dict[str, Any]:
 @contextmanager
 def _noting(results: Results, classifier: str) -> Iterator[None]:
     """Keeps what is warned of inside the `with` in the results; it is still shown."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", FarfieldWarning)
-        yield
-    for warning in said:
-        if issubclass(warning.category, FarfieldWarning):
-            results.warnings.append({"classifier": classifier, "detector": "", "message": str(warning.message)})
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    said: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", FarfieldWarning)
+            yield
+    finally:
+        for warning in said:
+            if issubclass(warning.category, FarfieldWarning):
+                results.warnings.append({"classifier": classifier, "detector": "", "message": str(warning.message)})
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _check_jobs(jobs: Sequence[tuple[Suite, Sequence[Classifier | None]]]) -> None:
@@ -210,7 +220,8 @@ def scores_path(out: Path, suite: str, classifier: str) -> Path:
     """Where the scores of a classifier on a suite lie: a tensor `detector/set` for each."""
 
     def safe(name: str) -> str:
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".") or "_"
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")
+        return plain if plain == name else f"{plain}-{hashlib.blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
 
     return out / "scores" / safe(suite) / f"{safe(classifier.removesuffix('.safetensors'))}.safetensors"
 

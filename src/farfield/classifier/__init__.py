@@ -1,5 +1,5 @@
 """Any image classifier as a body and a head: wrapped from Python, or loaded by name."""
 
-from farfield.classifier.classifier import Classifier, Transform, plain
+from farfield.classifier.classifier import Classifier, Transform
 
-__all__ = ["Classifier", "Transform", "plain"]
+__all__ = ["Classifier", "Transform"]

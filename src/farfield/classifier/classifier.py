@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +12,13 @@ from torch import Tensor, nn
 
 from farfield.classifier.heads import Found, evaluating, find_head, logits_of
 from farfield.errors import FarfieldWarning, InputError
+from farfield.identity import hash_of
 from farfield.outputs import Head, Outputs
 
 Transform = Callable[[Any], Any]
 Batch = Tensor | Mapping[str, Tensor]
 Size = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 PROBES = 4
-
-
-def plain(value: object) -> str:
-    """What an object says of itself, without where in memory it is."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def move(batch: Batch, to: Callable[[Tensor], Tensor]) -> Batch:
@@ -93,6 +87,9 @@ class Classifier:
         >>> Classifier.wrap(net, transform=torch.as_tensor, input_size=(3, 2, 2)).found.names
         ('3',)
         """
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module  # its copies run in threads and processes that cannot be listened to
+        module = getattr(module, "_orig_mod", module)  # of torch.compile, which cannot be listened to either
         name = name or type(module).__name__
         for key, value in module.state_dict().items():
             if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
@@ -111,7 +108,7 @@ class Classifier:
         _check_logits(name, logits)
         if made.labels is not None and len(made.labels) != logits.shape[1]:
             raise InputError(f"{name} has {logits.shape[1]} classes, and {len(made.labels)} names were given for them.")
-        made.found = find_head(lambda: made._logits(probe), module, layer=layer, dtype=made.dtype)
+        made.found = find_head(lambda: made._logits(probe), module, layer=layer, dtype=_coarser(made.dtype, logits.dtype))
         if made.found is None and layer is not None:
             raise InputError(f"The `layer` given is not the head of {name}: its inputs do not make the logits by any weight and bias.")
         if made.found is None:
@@ -176,7 +173,11 @@ class Classifier:
 
     @property
     def head(self) -> Head | None:
-        """The weight and bias that make the logits of the features, as they are now."""
+        """The weight and bias that make the logits of the features, as they are now.
+
+        Raises:
+            InputError: when the model was changed since it was wrapped, in a way that no weight and bias explain.
+        """
         if self.found is None:
             return None
         with self.found.listening() as heard:
@@ -184,15 +185,8 @@ class Classifier:
         return self.found.head(heard, logits)
 
     def fingerprint(self) -> str:
-        """A hash of the modules, their settings, their tensors, and how they are called: who said these outputs."""
-        digest = hashlib.blake2b(f"{plain(self.module)}{plain(self.call)}".encode(), digest_size=16)
-        for part in self.module.modules():
-            settings = {name: plain(value) for name, value in vars(part).items() if not name.startswith("_") and name != "training"}
-            digest.update(f"{type(part).__module__}.{type(part).__qualname__} {settings}".encode())
-        for key, value in (*self.module.named_parameters(), *self.module.named_buffers()):
-            digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        """A hash of the modules, their code, settings and tensors, and how they are called: who said these outputs."""
+        return hash_of(self.module, self.call)
 
     def outputs(self, batch: Batch) -> Outputs:
         """Logits, and features where there is a head, of one batch of inputs, in one pass."""
@@ -218,6 +212,12 @@ class Classifier:
             return noise * torch.linspace(0.5, 1.5, PROBES).reshape(shape) + torch.linspace(-1.0, 1.0, PROBES).reshape(shape)
 
         return draw(self.input_size) if isinstance(self.input_size, tuple) else {name: draw(size) for name, size in self.input_size.items()}
+
+
+def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """The type that rounds more."""
+    floats = [dtype for dtype in (one, other) if dtype.is_floating_point]
+    return max(floats, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
 
 
 def _check_logits(name: str, logits: Tensor) -> None:

@@ -8,7 +8,7 @@ looks whether the logits follow. The model's own weights are never touched, and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from farfield.errors import InputError
 from farfield.outputs import Head
 from farfield.stats import double
 
+SPREADS = (1.0, 100.0)  # of the logits in the proof: a clamp or a saturation may hide at one
 CANDIDATES = 8  # the last products that are tried: more would let a regression on a few probes explain anything
 
 
@@ -77,7 +78,7 @@ class Product:
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Product | None:
-    return Product(x, weight, bias) if weight.ndim == 2 else None
+    return Product(x, weight, bias) if weight.ndim == 2 and x.ndim >= 2 else None
 
 
 def _convolution(
@@ -153,7 +154,8 @@ class Listening(TorchFunctionMode):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A proven head: `logits = sum_i scale_i (x_i @ W_i.T + b_i) + constant`, over the products `numbers` of a pass.
+    """A proven head: `logits = sum_i scale_i (x_i @ W_i.T + b_i) + constant`, over the products `numbers` of a pass; the
+    constant is the same for every sample, as of a bias outside the product.
 
     Nearly always one product of scale 1; a distilled DeiT has two of scale 1/2.
 
@@ -163,7 +165,7 @@ class Found:
         scales: each product's factor.
         classes: outputs.
         calls: how many products with as many outputs a pass makes.
-        constant: whether something is added that is the same for every sample, such as a bias outside the product.
+        tolerance: how far a product may miss, over the spread of the logits.
         error: what the proof missed, over the spread of the logits.
     """
 
@@ -172,7 +174,7 @@ class Found:
     scales: tuple[float, ...]
     classes: int
     calls: int
-    constant: bool
+    tolerance: float
     error: float
 
     def listening(self) -> Listening:
@@ -202,8 +204,13 @@ class Found:
         for product, scale in zip(products, self.scales, strict=True):
             if product.bias is not None:
                 bias = bias + _scaled(product.bias.detach(), scale)
-        if self.constant:
-            bias = bias + (double(logits) - double(features) @ double(weight).T - double(bias)).mean(0).to(bias)
+        rest = double(logits) - double(features) @ double(weight).T - double(bias)
+        rounding = 4 * torch.finfo(logits.dtype).eps * float((double(features).abs() @ double(weight).abs().T + double(logits).abs()).max())
+        slack = self.tolerance * float(_spread(logits)) + rounding
+        if float((rest - rest.mean(0)).abs().max()) > slack:
+            raise InputError("The model was changed after its head was found: its features no longer make its logits. Wrap it again.")
+        if float(rest.mean(0).abs().max()) > slack:  # a bias outside the products
+            bias = bias + rest.mean(0).to(bias)
         return Head(weight, bias)
 
 
@@ -224,31 +231,38 @@ def find_head(run: Callable[[], Tensor], module: nn.Module, *, layer: nn.Module 
         dtype: of the weights, which bounds how exact the proof can be.
     """
     classes = run().shape[1]
-    own, _ = _listen(run, Listening(classes), layer)
-    last = sorted(own.heard)[-CANDIDATES:]
+    own, logits = _listen(run, Listening(classes), layer)
+    last = [number for number in sorted(own.heard) if len(own.heard[number].features()) == len(logits)][-CANDIDATES:]
     if not last:
         return None
     heard, logits = _listen(run, Listening(classes, last, _random(own, last, seed=0)), layer)
-    if heard.calls != own.calls:
+    if heard.calls != own.calls or heard.heard.keys() != set(last):
         return None
     made = torch.stack([_made(heard.heard[number]) for number in last])
     scales = _least_squares(made, logits)
     share = scales.abs() * _spread(made) / _spread(logits).clamp_min(1e-30)
-    chosen = [i for i in range(len(last)) if share[i] > tolerance(dtype)]
+    chosen = [i for i in range(len(last)) if share[i] > max(1e-4, 2 * torch.finfo(dtype).eps)]
     numbers = tuple(last[i] for i in chosen)
     if not numbers:
         return None
-    heard, logits = _listen(run, Listening(classes, numbers, _random(own, numbers, seed=1)), layer)
-    made = torch.stack([_made(heard.heard[number]) for number in numbers])
     nice = tuple(_nice(float(scales[i]), tolerance(dtype)) for i in chosen)
-    rest = double(logits) - torch.einsum("k,knc->nc", torch.tensor(nice, dtype=torch.float64, device=made.device), made)
-    spread = _spread(logits).clamp_min(1e-30)
-    error = float((rest - rest.mean(0)).abs().max() / spread)
-    if not error <= tolerance(dtype):
+    errors = [_missed(run, layer, classes, nice, _random(own, numbers, seed=1 + i, spread=spread)) for i, spread in enumerate(SPREADS)]
+    if not max(errors) <= tolerance(dtype):
         return None
-    constant = float(rest.mean(0).abs().max() / spread) > tolerance(dtype)
     names = tuple(_name(module, own.heard[number].weight) for number in numbers)
-    return Found(names, numbers, nice, classes, own.calls, constant, error)
+    return Found(names, numbers, nice, classes, own.calls, tolerance(dtype), max(errors))
+
+
+def _missed(
+    run: Callable[[], Tensor], layer: nn.Module | None, classes: int, scales: Sequence[float], instead: dict[int, tuple[Tensor, Tensor | None]]
+) -> float:
+    """How far products with other weights miss the logits, whatever else is the same for all samples, over the logits' spread."""
+    heard, logits = _listen(run, Listening(classes, list(instead), instead), layer)
+    if heard.heard.keys() != instead.keys():
+        return float("inf")
+    made = sum(scale * _made(heard.heard[number]) for scale, number in zip(scales, instead, strict=True))
+    rest = double(logits) - made
+    return float((rest - rest.mean(0)).abs().max() / _spread(logits).clamp_min(1e-30))
 
 
 def _listen(run: Callable[[], Tensor], mode: Listening, layer: nn.Module | None) -> tuple[Listening, Tensor]:
@@ -264,15 +278,15 @@ def _listen(run: Callable[[], Tensor], mode: Listening, layer: nn.Module | None)
         return mode, run()
 
 
-def _random(own: Listening, numbers: Collection[int], seed: int) -> dict[int, tuple[Tensor, Tensor | None]]:
-    """A random weight, and bias where there is one, for each product, so scaled that outputs and biases have a spread of about one."""
+def _random(own: Listening, numbers: Collection[int], seed: int, spread: float = 1.0) -> dict[int, tuple[Tensor, Tensor | None]]:
+    """A random weight, and bias where there is one, for each product, so scaled that outputs and biases have some spread."""
     random = torch.Generator().manual_seed(seed)
     drawn = {}
     for number in numbers:
         product = own.heard[number]
         weight, bias = torch.randn(product.weight.shape, generator=random), torch.randn(len(product.weight), generator=random)
-        spread = float(_spread(product.features().float().cpu() @ weight.T))
-        weight = weight / (spread if spread > 0 else 1.0)
+        own_spread = float(_spread(product.features().float().cpu() @ weight.T))
+        weight, bias = weight * (spread / own_spread if own_spread > 0 else spread), bias * spread
         drawn[number] = (weight, None if product.bias is None else bias)
     return drawn
 

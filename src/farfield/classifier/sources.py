@@ -30,6 +30,8 @@ def load(cls: type[Classifier], name: str, *, weights: str | None, transform: Tr
         given = None if weights is None else read_weights(weights)
         makers: dict[str, Callable[..., Classifier]] = {"timm": _timm, "torchvision": _torchvision, "hf": _hugging_face}
         return makers[kind](cls, rest, name, given, transform, random_weights)
+    if random_weights:
+        raise InputError(f"Random weights are for timm:, torchvision: and hf: models, whose own would be fetched; {name!r} has its own at hand.")
     if colon and kind == "python":
         return _python(cls, rest, transform)
     return _farfield(cls, name, transform)
@@ -112,6 +114,14 @@ def _fill(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
     module.load_state_dict(weights)
 
 
+def _last_layer(build: Callable[..., nn.Module], name: str) -> str:
+    """The name of the last linear layer or convolution of an architecture, which is torchvision's classifier."""
+    with torch.device("meta"):
+        module = build(name, weights=None)
+    names: list[str] = [key for key, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    return names[-1]
+
+
 def _outputs_of(weights: dict[str, Tensor], keys: Sequence[str]) -> int | None:
     """How many classes weights have, by the tensor of the head: one of `keys`, or the last matrix."""
     for key in keys:
@@ -187,7 +197,7 @@ def _torchvision(
     if tag and tag != "DEFAULT" and tag not in tags:
         raise InputError(f"torchvision's {base} has no weights {tag!r}{nearest(tag, tags)} There are: {', '.join(tags)}.")
     chosen: Any = choices["DEFAULT"] if not tag or tag == "DEFAULT" else choices[tag]
-    classes = None if weights is None else _outputs_of(weights, ("fc", "classifier", "heads.head", "head"))
+    classes = None if weights is None else _outputs_of(weights, (_last_layer(zoo.get_model, base),))
     try:
         module = zoo.get_model(
             base, weights=None if weights is not None or random_weights else chosen, **({} if classes is None else {"num_classes": classes})
@@ -244,9 +254,11 @@ def _hugging_face(
         raise _unfetched(name, error) from error
     size = config.image_size if hasattr(config, "image_size") else 224
     height, width = (size, size) if isinstance(size, int) else size
-    labels = [config.id2label[index] for index in range(config.num_labels)] if config.id2label else None
+    labels = [str(config.id2label.get(index, f"LABEL_{index}")) for index in range(config.num_labels)]
+    if any(label == f"LABEL_{index}" for index, label in enumerate(labels)):  # the names of classes that were given none
+        labels = []
     channels = getattr(config, "num_channels", 3)
-    return cls.wrap(module.eval(), transform=made, name=name, input_size=(channels, height, width), call=_called_by_pixels, labels=labels)
+    return cls.wrap(module.eval(), transform=made, name=name, input_size=(channels, height, width), call=_called_by_pixels, labels=labels or None)
 
 
 class _quiet:
@@ -273,6 +285,7 @@ class _quiet:
 def _python(cls: type[Classifier], text: str, transform: Transform | None) -> Classifier:
     made = plugins.call(text, "a classifier")
     if isinstance(made, Classifier):
+        made.transform = transform or made.transform
         return made
     module, own = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module):

@@ -94,6 +94,7 @@ def bench(
             workers=options.get("workers"),
             strict=bool(options.get("strict")),
             progress=step,
+            each=lambda so_far: report.write(so_far.plain(), folder),
         )
     value = results.plain()
     paths = report.write(value, folder)
@@ -233,6 +234,11 @@ def own_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
         raise InputError("There is no OOD data to tell the ID data from: give --near NAME=DATA or --far NAME=DATA.")
     path = given.path("class_map")
     order = None if path is None else read_class_map(path)
+    if order is not None and not any(getattr(data, "folders", ()) for data in opened.values()):
+        raise InputError("--class-map says which class each folder is, and the ID data have no class folders.")
+    for option in ("weights", "preprocess", "random_weights"):
+        if option in given.options and not given.several("model"):
+            raise InputError(f"--{option.replace('_', '-')} is of a model, and none is named with --model.")
     jobs = []
     for classifier in _classifiers(given, given.several("model"), device) or [None]:
         classes, labels = (0, None) if classifier is None else (classifier.classes, classifier.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -75,6 +76,8 @@ def fit(
     order = None if class_map is None else read_class_map(class_map)
     data = inputs.open_data(id_train, name="train", labelled=True, root=root)
     if isinstance(data, Outputs | Stored):
+        if model is not None or order is not None:
+            raise InputError(f"{id_train} is what a classifier said already, so --model and --class-map do nothing. Leave them out.")
         train: Any = inputs.limited(data, limit)
     elif model is None:
         raise InputError(f"{id_train} is pictures, which need a classifier: name one with --model.")
@@ -135,9 +138,11 @@ def score(
     if out is not None:
         check_file(out)
     order = None if class_map is None else read_class_map(class_map)
-    opened = [inputs.unlabelled(inputs.limited(inputs.open_data(text, root=root, single=True), limit)) for text in data]
+    opened = [(text, inputs.unlabelled(inputs.limited(entry, limit))) for text, entry in inputs.open_several(data, root=root)]
     classifier = None
-    if not all(isinstance(entry, Outputs | Stored) for entry in opened):
+    if model is not None and all(isinstance(entry, Outputs | Stored) for _, entry in opened):
+        raise InputError(f"{', '.join(data)} are what a classifier said already, so --model does nothing. Leave it out.")
+    if not all(isinstance(entry, Outputs | Stored) for _, entry in opened):
         if model is None:
             raise InputError(f"{', '.join(data)} are pictures, which need a classifier: name one with --model.")
         classifier = load_classifier(model, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
@@ -145,13 +150,15 @@ def score(
         make_folder(store, "--store")
     labels = {index: name for name, index in order.items()} if order is not None else dict(enumerate((classifier and classifier.labels) or ()))
     rows: list[dict[str, Any]] = []
-    for text, entry in zip(data, opened, strict=True):
+    for text, entry in opened:
         if isinstance(entry, Outputs | Stored):
             outputs: Any = entry
         else:
             assert classifier is not None
             with progress_bar() as step:
-                outputs = collect(classifier, entry, out=store, batch_size=batch_size, workers=workers, strict=strict, name=text, progress=step)
+                outputs = collect(
+                    classifier, entry, out=store, batch_size=batch_size, workers=workers, strict=strict, name=text, empty=True, progress=step
+                )
         rows += _rows(judge, outputs, lambda row, text=text, entry=entry: inputs.name_of(entry, row, text), labels)
     written = "".join(_written(rows, format))
     if out is None:
@@ -186,12 +193,12 @@ def _rows(judge: Any, outputs: Any, name: Any, labels: dict[int, str]) -> list[d
 
 
 def _written(rows: list[dict[str, Any]], format: Format) -> Iterator[str]:
-    """The rows as text; a score that is not finite is `null` in JSON, which has no other name for it, and says so."""
+    """The rows as text; a score that is not finite is a text in JSON, which has no number for it."""
     if format is Format.jsonl:
         for row in rows:
             value = row["score"]
-            strange = value is not None and value - value != 0
-            yield json.dumps({**row, "score": None, "error": f"the score is {value}"} if strange else row) + "\n"
+            finite = value is None or math.isfinite(value)
+            yield json.dumps(row if finite else {**row, "score": str(value)}) + "\n"
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

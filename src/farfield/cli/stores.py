@@ -109,8 +109,9 @@ def remove(
     if not chosen:
         say("There is nothing to remove.")
         return
-    if not yes:
-        typer.confirm(f"Remove {len(chosen)} of them, {size / 1e6:.1f} MB?", abort=True, err=True)
+    if not yes and not typer.confirm(f"Remove {len(chosen)} of them, {size / 1e6:.1f} MB?", err=True):
+        say("Nothing was removed.")
+        return
     for folder in chosen:
         shutil.rmtree(folder)
     say(f"Removed {len(chosen)}, {size / 1e6:.1f} MB.")

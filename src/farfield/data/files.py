@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class Files:
         return str(self.root / self.paths[index])
 
     def fingerprint(self) -> str:
-        """A hash of every path, size and label."""
+        """A hash of every path, size and label, and of the beginnings of sixteen files."""
         digest = hashlib.blake2b(digest_size=16)
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
             try:
@@ -54,6 +55,9 @@ class Files:
             except OSError:
                 size = -1
             digest.update(os.fsencode(f"{path}\0{size}\0{label}\0"))
+        for index in sorted({round(i * (len(self) - 1) / 15) for i in range(16)}):
+            with contextlib.suppress(OSError), (self.root / self.paths[index]).open("rb") as file:
+                digest.update(file.read(1 << 16))
         return digest.hexdigest()
 
     def only(self, rows: Sequence[int]) -> Files:

@@ -50,7 +50,7 @@ def read_picture(path: str | Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise Unreadable("it is no picture of a known format") from error
     except Exception as error:  # Pillow's decoders raise nearly every kind for broken files
-        raise Unreadable(f"{type(error).__name__}: {error}".replace("\n", " ")) from error
+        raise Unreadable(f"{type(error).__name__}: {error}".replace("\n", " ").removesuffix(": ")) from error
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from farfield.errors import InputError
-from farfield.files import put
+from farfield.files import put, sweep
 
 Progress = Callable[[str, int, int], None]
 LossFunction = Callable[[Float[Tensor, "n c"], Int64[Tensor, " n"]], Float[Tensor, ""]]
@@ -259,8 +259,9 @@ def _save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epo
     metadata = {"epoch": str(epoch), "history": json.dumps(history)}
     lines = "".join(json.dumps(record) + "\n" for record in history)
     try:
+        put(folder / "metrics.jsonl", lambda path: path.write_text(lines, "utf-8"))  # first: a run that is whole writes it no more
         put(folder / "checkpoint.safetensors", lambda path: save_file(tensors, path, metadata=metadata))
-        put(folder / "metrics.jsonl", lambda path: path.write_text(lines, "utf-8"))
+        sweep(folder)
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"The checkpoint cannot be written to {folder}: {error}. The last one stays; make room and run the same command again."
