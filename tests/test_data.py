@@ -741,7 +741,7 @@ def test_preprocess_is_parsed() -> None:
         ("std=1/1/-1", "needs std > 0"),
         ("crop=0", "needs crop >= 1"),
         ("resize=-1", "needs crop >= 1 and resize >= crop"),
-        ("resize=100", "resize >= crop, or resize=0; got resize=100, crop=224"),
+        ("resize=100", "resize >= crop, or resize=0, and neither over 4096; got resize=100, crop=224"),
         ("interpolation=lanczos", "no interpolation 'lanczos'"),
     ],
 )

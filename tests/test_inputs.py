@@ -83,15 +83,18 @@ def test_lists(tmp_path: Path, suffix: str) -> None:
 
 def test_one_picture(tmp_path: Path) -> None:
     picture(tmp_path / "a b.PNG")
-    found = open_data(str(tmp_path / "a b.PNG"), single=True)
-    assert isinstance(found, Files)
-    assert (len(found), found[0][0].size, found[0][1], found.name) == (1, (4, 3), -1, "a b.PNG")
-    assert inputs.name_of(found, 0, "x") == str(tmp_path / "a b.PNG")
+    (tmp_path / "folder").mkdir()
+    picture(tmp_path / "folder" / "c.png")
+    one, other = str(tmp_path / "a b.PNG"), str(tmp_path / "folder" / "c.png")
+    (text, found), (_, rest), (_, last) = inputs.open_several([one, other, str(tmp_path / "folder"), one])
+    assert isinstance(found, Files) and isinstance(rest, Files)
+    assert (text, len(found), found[0][0].size, found[0][1], len(rest), len(last)) == ("2 files", 2, (4, 3), -1, 1, 1)
+    assert [inputs.name_of(found, row, "x") for row in range(2)] == [one, other]
     with pytest.raises(ff.InputError, match=r"is no data: give a folder, a list .* or arrays"):
         open_data(str(tmp_path / "a b.PNG"))
     (tmp_path / "notes.md").write_text("x")
     with pytest.raises(ff.InputError, match=r"notes\.md' is no data"):
-        open_data(str(tmp_path / "notes.md"), single=True)
+        inputs.open_several([str(tmp_path / "notes.md")])
 
 
 def test_a_store(tmp_path: Path) -> None:
