@@ -116,7 +116,7 @@ def collect_all(folder: str, out: str) -> dict[str, Any]:
             rows = stored.load().ids.tolist()
         except Exception as error:
             return {"died": f"{type(error).__name__}: {error}"}
-        return {"read": [data.paths[row] for row in rows], "failures": [[name, reason] for _, name, reason in stored.failures()]}
+        return {"read": [data.paths[row] for row in rows], "failures": [[failure.name, failure.reason] for failure in stored.failures()]}
 
     told, status = in_child(work, *FOLDER)
     return told or {"died": f"status {status}"}
