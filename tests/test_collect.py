@@ -423,3 +423,36 @@ def test_a_fault_in_a_loading_process_is_one_sentence() -> None:
     with pytest.raises(ff.InputError, match="inputs of unlike sizes") as raised:
         ff.collect(net, [pictures(64)[i] for i in range(64)], workers=1)
     assert "Traceback" not in str(raised.value)
+
+
+def test_strict_stops_at_what_an_earlier_run_left_out(tmp_path: Path) -> None:
+    data = Flaky(100, {51: OSError("gone")})
+    with pytest.warns(ff.FarfieldWarning):
+        stored = ff.collect(classifier(), data, out=tmp_path)
+    with pytest.raises(ff.InputError, match=r"photo 51\.jpg cannot be read"):
+        ff.collect(classifier(), data, out=tmp_path, strict=True)
+    assert stored.verify() == []
+
+
+def test_a_data_set_that_keeps_its_files_to_itself_is_known_by_them(tmp_path: Path) -> None:
+    class Own:
+        def __init__(self, changed: int) -> None:
+            self._pictures = pictures(60).images.clone()
+            self._pictures[changed] = 0
+
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, index: int) -> Any:
+            return self._pictures[index]
+
+    folders = [ff.collect(classifier(), Own(changed), out=tmp_path).folder for changed in (1, 2, 1)]  # rows 1 and 2 are not among the sixteen
+    assert folders[0] == folders[2] != folders[1]
+
+
+def test_half_precision_outputs_stay_so_beside_a_batch_that_cannot_be_read() -> None:
+    net = classifier()
+    net.module.to(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.warns(ff.FarfieldWarning):
+        outputs = ff.collect(net, Flaky(20, {row: OSError("gone") for row in range(10)}), batch_size=10)
+    assert outputs.logits is not None and outputs.logits.dtype == torch.bfloat16

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, overload
@@ -94,23 +94,23 @@ def collect(
     called = name or str(getattr(dataset, "name", type(dataset).__name__))
     run = _Run(classifier, dataset, usual_workers(dataset) if workers is None else workers, strict, progress, {} if seconds is None else seconds)
     if out is None:
-        outputs = concatenate([run.empty(), *run.over(_cut(range(len(dataset)), size))])
+        outputs = run.joined(run.over(_cut(range(len(dataset)), size)))
         _tell(run.failed, called, len(dataset), empty)
         return outputs
     rows = size * max(SHARD // size, 1)
     about = {"classifier": classifier.name, "data": called, "classes": run.classes}
     stored = Stored.at(out, describe(classifier, dataset, size), len(dataset), rows, run.fingerprint, about)
-    # What could not be read before is tried again: a picture may have been mended, or a disk may be back.
-    again = {failure.row // rows for failure in stored.failures() if not isinstance(item_of(dataset, failure.row, classifier.transform), Failure)}
+    # What could not be read before is tried again: a picture may have been mended, or a disk may be back. With `strict` it stops the run as before.
+    again = {f.row // rows for f in stored.failures() if strict or not isinstance(item_of(dataset, f.row, classifier.transform), Failure)}
     todo = sorted({*stored.missing(), *again})
     run.done = len(dataset) - sum(len(stored.span(shard)) for shard in todo)
     batches = {shard: _cut(stored.span(shard), size) for shard in todo}
     stream = run.over([batch for shard in todo for batch in batches[shard]])
     with closing(stream):
         for shard in todo:
-            parts = list(itertools.islice(stream, len(batches[shard])))
+            outputs = run.joined(itertools.islice(stream, len(batches[shard])))
             span = stored.span(shard)
-            stored.write(shard, concatenate([run.empty(), *parts]), [failure for failure in run.failed if failure.row in span])
+            stored.write(shard, outputs, [failure for failure in run.failed if failure.row in span])
     sweep(stored.folder)
     _tell(stored.failures(), called, len(dataset), empty)
     return stored
@@ -211,6 +211,10 @@ class _Run:
         dtype = self.classifier.dtype
         features = None if self.head is None else torch.zeros(0, self.head.weight.shape[1], dtype=dtype)
         return Outputs(torch.zeros(0, self.classes, dtype=dtype), features, none, self.head, {}, none, self.fingerprint)
+
+    def joined(self, parts: Iterable[Outputs]) -> Outputs:
+        """Batches as one; those without a readable picture say nothing, not even of the type."""
+        return concatenate([part for part in parts if len(part)] or [self.empty()])
 
     def over(self, cut: Sequence[Sequence[int]]) -> Generator[Outputs, None, None]:
         """The outputs of the samples in each batch, on the CPU."""

@@ -35,8 +35,8 @@ def hash_of(*values: Any) -> str:
     """A hash of values of any kind.
 
     Tensors, arrays and pictures count with all they hold, containers with what is in them, functions with their code, defaults and closures,
-    modules with their parameters, settings, hooks and code, other objects with their attributes. Private attributes count where they are
-    numbers, texts or hooks: others are often caches, which a forward pass fills.
+    modules with their parameters, settings, hooks and code, other objects with their attributes. Of a module's private attributes those count
+    that are numbers, texts or hooks: others are often caches, which a forward pass fills.
 
     >>> hash_of([1, 2]) == hash_of([1, 2]), hash_of([1, 2]) == hash_of([12]), hash_of(lambda x: x + 1) == hash_of(lambda x: x + 2)
     (True, False, False)
@@ -97,8 +97,7 @@ def _parts(digest: Any, value: Any) -> list[Any]:
     if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType) or not hasattr(value, "__dict__"):
         digest.update(plain(value).encode("utf-8", "surrogatepass"))
         return []
-    settings = {name: part for name, part in vars(value).items() if not name.startswith("_")}
-    return [getattr(type(value), "__call__", None), plain(value) if not settings else "", settings]  # noqa: B004 (its code is wanted)
+    return [getattr(type(value), "__call__", None), dict(vars(value))]  # noqa: B004 (its code is wanted)
 
 
 def _content(cell: Any) -> Any:
