@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "farfield"
 # Each level may import the levels above it in this list. Within a level, what a room may import is listed.
 LEVELS: list[dict[str, set[str]]] = [
     {"errors": set(), "files": set(), "identity": set()},
-    {"plugins": set()},
+    {"plugins": set(), "citations": set()},
     {"outputs": set(), "stats": set()},
     {"metrics": set()},
     {

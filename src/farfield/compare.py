@@ -6,7 +6,6 @@ takes the two as independent. P-values are corrected for the number of compariso
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from farfield import metrics
+from farfield.benchmark.results import read
 from farfield.benchmark.rows import SIGNIFICANT
 from farfield.benchmark.run import scores_path
 from farfield.errors import InputError
@@ -53,26 +53,22 @@ class Run:
     """A benchmark's results and its scores, read from disk."""
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        self.path = path / "results.json" if path.is_dir() else path
-        try:
-            value = json.loads(self.path.read_text("utf-8"))
-            self.sets: dict[str, dict[str, str]] = {suite["name"]: dict(suite["ood"]) for suite in value["suites"]}
-            self.contents: dict[str, dict[str, str | None]] = {suite["name"]: dict(suite.get("contents", {})) for suite in value["suites"]}
-            self.classifiers: dict[str, list[str]] = {}
-            for entry in value["classifiers"]:
-                self.classifiers.setdefault(entry["suite"], []).append(entry["name"])
-            self.detectors: dict[tuple[str, str], list[str]] = {}
-            for row in value["rows"]:
-                found = self.detectors.setdefault((row["suite"], row["classifier"]), [])
-                if row["detector"] not in found:
-                    found.append(row["detector"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self.path} cannot be read as the results of `farfield bench` ({type(error).__name__}: {error}).") from error
+        value, self.folder = read(path)
+        self.path = self.folder / "results.json" if Path(path).is_dir() else Path(path)
+        self.sets: dict[str, dict[str, str]] = {suite["name"]: dict(suite["ood"]) for suite in value["suites"]}
+        self.contents: dict[str, dict[str, str | None]] = {suite["name"]: dict(suite["contents"] or {}) for suite in value["suites"]}
+        self.classifiers: dict[str, list[str]] = {}
+        for entry in value["classifiers"]:
+            self.classifiers.setdefault(entry["suite"], []).append(entry["name"])
+        self.detectors: dict[tuple[str, str], list[str]] = {}
+        for row in value["rows"]:
+            found = self.detectors.setdefault((row["suite"], row["classifier"]), [])
+            if row["detector"] not in found:
+                found.append(row["detector"])
 
     def scores(self, suite: str, classifier: str) -> dict[str, Tensor]:
         """The scores of one classifier, as `detector/set`."""
-        path = scores_path(self.path.parent, suite, classifier)
+        path = scores_path(self.folder, suite, classifier)
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
@@ -131,7 +127,7 @@ def _differences(
     for run, scores, classifier in ((one, mine, classifiers[0]), (other, theirs, classifiers[1])):
         for name in ("test", *names):
             if f"{detector}/{name}" not in scores:
-                path = scores_path(run.path.parent, suite, classifier)
+                path = scores_path(run.folder, suite, classifier)
                 raise InputError(f"{path} has no scores of {detector} for {name}, which results.json beside it has. Run the benchmark again.")
     targets: list[tuple[str | None, str, list[str]]] = [(name, one.sets[suite][name], [name]) for name in names]
     for group in ("near", "far"):

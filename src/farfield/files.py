@@ -51,3 +51,8 @@ def sweep(folder: Path) -> None:
     """Removes what killed runs left in a folder, if no run can still be writing it."""
     for path in left_over(folder, STALE):
         path.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `$FARFIELD_CACHE`, else `~/.cache/farfield`."""
+    return Path(os.environ.get("FARFIELD_CACHE") or Path.home() / ".cache" / "farfield")

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from farfield.classifier import Transform
 from farfield.data.images import Images
 from farfield.data.pictures import Unreadable, upright_rgb
+from farfield.data.transforms import as_pil
 from farfield.errors import InputError
 from farfield.store import Failure
 
@@ -124,13 +125,33 @@ def whole(batch: Any) -> Any:
     return batch
 
 
+def name_of(dataset: Pictures, index: int) -> str:
+    """What messages and reports call a picture: its file's name where that is known."""
+    known, samples = getattr(dataset, "name_of", None), getattr(dataset, "samples", None)
+    if callable(known):
+        return str(known(index))
+    if isinstance(samples, list) and len(samples) == len(dataset) and is_files(samples[index : index + 1]):
+        return str(samples[index][0])
+    return f"Item {index} of the data set"
+
+
+def picture_of(dataset: Pictures, index: int) -> Image.Image | None:
+    """A picture as a person sees it; numbers that are no 8-bit picture are stretched to one, and `None` is for what is none."""
+    try:
+        picture, _ = _parts(dataset[index])
+        if isinstance(picture, Image.Image):
+            return upright_rgb(picture)
+        if isinstance(picture, Tensor) and picture.is_floating_point() and picture.ndim == 3:
+            low, high = picture.amin(), picture.amax()
+            picture = ((picture - low) / (high - low).clamp_min(1e-12) * 255).to(torch.uint8).expand(3, -1, -1)
+        return as_pil(picture)
+    except Exception:  # as many kinds as there are data sets; a report can do without one picture
+        return None
+
+
 def item_of(dataset: Pictures, index: int, transform: Transform) -> Item | Failure:
     """A picture as the model's input and its label, -1 where it has none; or why it cannot be had."""
-    known = getattr(dataset, "name_of", None)
-    samples = getattr(dataset, "samples", None)
-    name = known(index) if callable(known) else f"Item {index} of the data set"
-    if not callable(known) and isinstance(samples, list) and len(samples) == len(dataset) and is_files(samples[index : index + 1]):
-        name = str(samples[index][0])
+    name = name_of(dataset, index)
     try:
         item = dataset[index]
     except BROKEN as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Gathered:
         parts: runs of rows that are also reported alone.
         contents: a hash of the data, by which two runs know that they saw the same; `None` where it is not known.
         failed: what could not be read.
+        data: the pictures; `None` where outputs were given.
     """
 
     outputs: Outputs | Stored
@@ -55,6 +56,7 @@ class Gathered:
     parts: Mapping[str, slice] = field(default_factory=dict)
     contents: str | None = None
     failed: tuple[Failure, ...] = ()
+    data: Any = None
 
 
 def gather(
@@ -93,6 +95,7 @@ def gather(
             {part: slice(*torch.searchsorted(read, torch.tensor([span.start, span.stop])).tolist()) for part, span in parts.items()},
             f"{facts_of(stored.folder)['contents']} without {[failure.row for failure in failed]}",
             failed,
+            data,
         )
     return found
 
@@ -134,8 +137,8 @@ def check_sizes(suite: Suite, gathered: Mapping[str, Gathered], classes: int) ->
         )
 
 
-def accuracy(name: str, suite: Suite, test: Gathered, classes: int) -> dict[str, Any]:
-    """A classifier's entry: its accuracy on the labelled part of the ID test split, `None` where nothing is labelled."""
+def accuracy(name: str, suite: Suite, test: Gathered, classes: int, names: Sequence[str] = ()) -> dict[str, Any]:
+    """A classifier's entry: the names of its classes where they are known, and its accuracy on the labelled part of the ID test split, `None` where nothing is labelled."""
     predictions, labels = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
     start = 0
     for chunk in chunks(test.outputs):
@@ -161,6 +164,7 @@ def accuracy(name: str, suite: Suite, test: Gathered, classes: int) -> dict[str,
         "id_accuracy": hits / n if n else None,
         "id_accuracy_interval": metrics.proportion_interval(hits, n) if n else None,
         "classes": classes,
+        "class_names": list(names),
     }
 
 

@@ -67,11 +67,14 @@ def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: 
     return rows + [row(None, group, members) for group, members in groups if members]
 
 
-def rank(rows: Sequence[Row], placed: Mapping[str, Sequence[ScoredSet]]) -> None:
-    """Gives each mean its rank among the detectors of one classifier; those that cannot be told apart share one."""
-    for group in MEANS:
-        means = [row for row in rows if row.ood is None and row.group == group]
-        members = {name: [scored for scored in sets if scored.group == group] for name, sets in placed.items()}
+def rank(rows: Sequence[Row], placed: Mapping[str, Mapping[str, ScoredSet]]) -> None:
+    """Gives each near and far set and each mean its rank among the detectors of one classifier; those that cannot be told apart share one."""
+    columns = [(None, group) for group in MEANS] + list(
+        dict.fromkeys((name, "") for sets in placed.values() for name, scored in sets.items() if scored.group != "shifted")
+    )
+    for ood, group in columns:
+        means = [row for row in rows if row.ood == ood and (ood is not None or row.group == group)]
+        members = {name: [s for key, s in sets.items() if key == ood or (ood is None and s.group == group)] for name, sets in placed.items()}
         for row in means:
             better = 0
             for other in means:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from farfield.benchmark.gallery import gallery, save, shown
 from farfield.benchmark.gather import GIVEN, Gathered, accuracy, check_sizes, classes_of, gather, timed
 from farfield.benchmark.results import Results
 from farfield.benchmark.rows import ScoredSet, rank, rows_of, scored
@@ -31,13 +33,14 @@ from farfield.classifier import Classifier
 from farfield.collect import Progress
 from farfield.data.images import Suite
 from farfield.detectors.base import Detector, Fitter
-from farfield.detectors.compose import check_ranges, passes_of
+from farfield.detectors.compose import check_ranges, papers_of, passes_of
 from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put
 from farfield.outputs import Outputs, chunks
 from farfield.store import Stored
 
 SCORED = 65_536  # samples scored at a time
+COLUMNS = ("classes", "labels", "clusters")  # what lies beside the scores
 
 
 def run(
@@ -48,6 +51,7 @@ def run(
     batch_size: int | None = None,
     workers: int | None = None,
     strict: bool = False,
+    command: str | None = None,
     progress: Progress | None = None,
     each: Callable[[Results], object] | None = None,
 ) -> Results:
@@ -60,6 +64,7 @@ def run(
         batch_size: pictures in a forward pass; as `collect`'s.
         workers: processes that load pictures; as `collect`'s.
         strict: stop at the first picture that cannot be read; else it is left out and named in `Results.unreadable`.
+        command: what a person types to do this again; reports quote it.
         progress: called with what is done, how far, and out of how much.
         each: called with the results so far after each classifier, so that they can be kept.
 
@@ -67,11 +72,13 @@ def run(
         InputError: when a classifier has other classes than its suite, or `out` cannot be written. A detector that refuses a classifier does
             not stop the rest: `Results.refused` says why.
     """
-    for fitter in detectors.values():
+    for name, fitter in detectors.items():
         check_ranges(fitter)
+        if name in COLUMNS:
+            raise InputError(f"A detector cannot be called {name!r}, which is what a column beside the scores is called.")
     _check_jobs(jobs)
     started = time.perf_counter()
-    results = Results(environment=environment())
+    results = Results(environment=environment(), papers={name: "; ".join(papers_of(fitter)) for name, fitter in detectors.items()}, command=command)
     seconds: dict[str, float] = {}
     cost: dict[str, dict[str, float]] = {name: {"fit_seconds": 0.0, "score_seconds": 0.0} for name in detectors}
     for suite, classifiers in jobs:
@@ -88,7 +95,7 @@ def run(
                 )  # fmt: skip
                 classes = classes_of(classifier, gathered)
                 check_sizes(suite, gathered, classes)
-                results.classifiers.append(accuracy(name, suite, gathered["test"], classes))
+                results.classifiers.append(accuracy(name, suite, gathered["test"], classes, _class_names(suite, classifier)))
             about["contents"] |= {key: entry.contents for key, entry in gathered.items()}
             for key, entry in gathered.items():
                 results.unreadable += [{"classifier": name, "set": key, "name": f.name, "reason": f.reason} for f in entry.failed]
@@ -113,11 +120,15 @@ def environment() -> dict[str, Any]:
         "farfield": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": np.__version__,
+        **{name: version(name) for name in ("torchvision", "timm", "numpy", "scipy", "pillow")},
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _class_names(suite: Suite, classifier: Classifier | None) -> Sequence[str]:
+    return suite.classes or (() if classifier is None or classifier.labels is None else classifier.labels)
 
 
 @contextmanager
@@ -164,7 +175,7 @@ def _judge(
 ) -> None:
     """Fits every detector on one classifier, scores every set, and adds the rows."""
     kept: dict[str, Tensor] = {}
-    placed: dict[str, list[ScoredSet]] = {}
+    placed: dict[str, dict[str, ScoredSet]] = {}
     for index, (name, fitter) in enumerate(detectors.items()):
         if progress is not None:
             progress(f"{classifier}: {name}", index, len(detectors))
@@ -188,10 +199,15 @@ def _judge(
                 cost[name][f"{stage}_seconds"] += value
                 seconds[stage] = seconds.get(stage, 0.0) + value
         kept |= {f"{name}/{key}": value for key, value in scores.items()}
-        placed[name] = list(sets.values())
+        placed[name] = sets
     with timed(seconds, "metrics"):
         rank([row for row in results.rows if (row.classifier, row.suite) == (classifier, suite.name)], placed)
-    kept |= {f"clusters/{key}": entry.clusters for key, entry in gathered.items() if entry.clusters is not None}
+    for key in ("test", *(o.name for o in suite.ood)):
+        kept |= {f"{column}/{key}": values for column, values in _told(gathered[key]).items()}
+    with timed(seconds, "gallery"):
+        named = {name: {key: kept[f"{name}/{key}"].double().numpy() for key in ("test", *sets)} for name, sets in placed.items()}
+        rows = shown(named, {key: len(gathered[key].outputs) for key in ("test", *(o.name for o in suite.ood))})
+        save(pictures_path(out, suite.name, classifier), gallery(gathered, rows))
     path = scores_path(out, suite.name, classifier)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,14 +232,37 @@ def score(detector: Detector, outputs: Outputs | Stored) -> Float[Tensor, " n"]:
     return torch.cat([detector(chunk) for chunk in chunks(outputs, SCORED)])
 
 
+def _told(entry: Gathered) -> dict[str, Tensor]:
+    """What a report needs of a set beside the scores: the class each picture is taken for, the one it is of, and which share a source."""
+    found: dict[str, list[Tensor]] = {}
+    for chunk in chunks(entry.outputs):
+        columns = chunk.columns()
+        if "logits" in columns:
+            found.setdefault("classes", []).append(chunk.predictions().int())
+        if "labels" in columns:
+            found.setdefault("labels", []).append(columns["labels"].int())
+    told = {column: torch.cat(values) for column, values in found.items()}
+    return told | ({} if entry.clusters is None else {"clusters": entry.clusters})
+
+
 def scores_path(out: Path, suite: str, classifier: str) -> Path:
-    """Where the scores of a classifier on a suite lie: a tensor `detector/set` for each."""
+    """Where the scores of a classifier on a suite lie: tensors `detector/set`, and `classes/set`, `labels/set` and `clusters/set` beside them."""
+    return _place(out / "scores", suite, classifier, ".safetensors")
+
+
+def pictures_path(out: Path, suite: str, classifier: str) -> Path:
+    """Where the small pictures for reports lie."""
+    return _place(out / "pictures", suite, classifier, ".json")
+
+
+def _place(folder: Path, suite: str, classifier: str, ending: str) -> Path:
+    """A file for a classifier on a suite, under names that a file system takes."""
 
     def safe(name: str) -> str:
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")
         return plain if plain == name else f"{plain}-{hashlib.blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
 
-    return out / "scores" / safe(suite) / f"{safe(classifier.removesuffix('.safetensors'))}.safetensors"
+    return folder / safe(suite) / f"{safe(classifier.removesuffix('.safetensors'))}{ending}"
 
 
 def _set(s_in: np.ndarray, scores: Tensor, group: str, entry: Gathered) -> ScoredSet:

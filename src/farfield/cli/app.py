@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -40,6 +41,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, ...")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Pictures in a forward pass; 256 small ones or 64 by default.")]
 Workers = Annotated[int | None, typer.Option(min=0, max=256, help="Processes that load pictures; up to 8 for files by default.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first picture that cannot be read, instead of leaving it out.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in a browser.")]
 RandomWeights = Annotated[bool, typer.Option("--random-weights", help="Do not fetch weights: a dry run.")]
 
 
@@ -96,6 +98,19 @@ def make_folder(path: Path, option: str = "--out") -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise InputError(f"The folder {path} cannot be made: {getattr(error, 'strerror', None) or error}. Give another with {option}.") from error
+
+
+def command_line() -> str:
+    """What was typed, to be typed again."""
+    return shlex.join(["farfield", *sys.argv[1:]])
+
+
+def show(path: Path) -> None:
+    """Opens a page in a browser, or says that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        say(f"There is no browser to open {path} with here.")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from farfield.cli.app import (
     BatchSize,
     ClassMap,
     Limit,
+    Open,
     PreprocessText,
     RandomWeights,
     Root,
@@ -22,11 +23,13 @@ from farfield.cli.app import (
     Weights,
     Workers,
     app,
+    command_line,
     load_classifier,
     make_folder,
     pick_device,
     progress_bar,
     say,
+    show,
 )
 from farfield.data.images import Group, OODSet, Suite
 from farfield.errors import InputError, nearest
@@ -58,6 +61,7 @@ def bench(
     random_weights: RandomWeights = False,
     config: Annotated[Path | None, typer.Option(help="A TOML file with these options by name; `near`, `far` and `shifted` are tables. What is said here comes first.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results.json to stdout instead of tables.")] = False,
+    open_: Open = False,
 ) -> None:  # fmt: skip
     """How well do detectors tell in-distribution images from others?
 
@@ -93,11 +97,12 @@ def bench(
             batch_size=options.get("batch_size"),
             workers=options.get("workers"),
             strict=bool(options.get("strict")),
+            command=command_line(),
             progress=step,
             each=lambda so_far: report.write(so_far.plain(), folder),
         )
     value = results.plain()
-    paths = report.write(value, folder)
+    paths = [*report.write(value, folder), report.write_page(value, folder)]
     if json:
         typer.echo(report.to_json(value))
     else:
@@ -105,6 +110,8 @@ def bench(
         console.print(report.tables(value, console.width))
     cost = value["cost"]
     say(f"{cost['total_seconds']:.1f} s, {cost['forward_seconds']:.1f} s of it in the classifiers. Written: {', '.join(map(str, paths))}")
+    if open_:
+        show(paths[-1])
 
 
 # The options a TOML file may have, each with the type of its value; a table or a list for those that may be repeated.

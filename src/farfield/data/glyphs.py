@@ -19,7 +19,6 @@ The version is part of the name: once numbers are published, a change makes `gly
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -36,7 +35,7 @@ from torch import Tensor
 from farfield.data import alphabet, noise
 from farfield.data.images import Images, OODSet, Suite
 from farfield.errors import InputError
-from farfield.files import put
+from farfield.files import cache_folder, put
 
 SIZES = (200, 1000)
 SIDE = 32
@@ -220,11 +219,6 @@ def _affine_grid(rng: np.random.Generator, n: int) -> Tensor:
     rows = [[cos, shear * cos - sin, shift[0]], [sin, shear * sin + cos, shift[1]]]
     theta = torch.from_numpy(np.stack([np.stack(row, -1) for row in rows], 1).astype(np.float32))
     return F.affine_grid(theta, [n, 1, alphabet.CANVAS, alphabet.CANVAS], align_corners=False)
-
-
-def cache_folder() -> Path:
-    """Where drawn sets are kept: `$FARFIELD_CACHE`, else `~/.cache/farfield`."""
-    return Path(os.environ.get("FARFIELD_CACHE") or Path.home() / ".cache" / "farfield")
 
 
 @cache

@@ -50,6 +50,10 @@ class Images:
         """The pictures and labels at `indices`, without a Python loop over them."""
         return self.images[indices], self.labels[indices]
 
+    def name_of(self, index: int) -> str:
+        """A picture, for people."""
+        return f"{self.name}[{index}]"
+
     def fingerprint(self) -> str:
         """A hash of every pixel and label."""
         digest = hashlib.blake2b(digest_size=16)

@@ -13,7 +13,7 @@ from torch import nn
 
 from farfield.detectors import compose, files
 from farfield.detectors.base import Chain, Detector, Exported, Fitter, Shaper
-from farfield.detectors.compose import chain, options_of
+from farfield.detectors.compose import chain, options_of, papers_of
 from farfield.detectors.knn import KNN
 from farfield.detectors.logits import MSP, Energy, MaxLogit
 from farfield.detectors.mahalanobis import Mahalanobis
@@ -70,5 +70,6 @@ __all__ = [
     "chain",
     "load",
     "options_of",
+    "papers_of",
     "parse",
 ]

@@ -39,8 +39,24 @@ def passes_of(fitter: Callable[..., Any]) -> int:
     """
     if parts := getattr(fitter, "parts", None):
         return sum(passes_of(part) for part in parts)
-    inner = fitter.func if isinstance(fitter, partial) else fitter
-    return int(getattr(getattr(inner, "__self__", None), "passes", 1))
+    return int(getattr(_class_of(fitter), "passes", 1))
+
+
+def papers_of(fitter: Callable[..., Any]) -> list[str]:
+    """Where the methods of a fitter come from, as `citations` knows them.
+
+    >>> from farfield.detectors import Energy, React
+    >>> papers_of(chain(React.fit, Energy.fit))
+    ['Sun, Guo and Li, NeurIPS 2021', 'Liu et al., NeurIPS 2020']
+    """
+    if parts := getattr(fitter, "parts", None):
+        return [paper for part in parts for paper in papers_of(part)]
+    return [getattr(_class_of(fitter), "paper", "")]
+
+
+def _class_of(fitter: Callable[..., Any]) -> Any:
+    """The class whose `fit` a fitter is."""
+    return getattr(fitter.func if isinstance(fitter, partial) else fitter, "__self__", None)
 
 
 def chain(shaper: Callable[..., Shaper], scorer: Fitter) -> Fitter:

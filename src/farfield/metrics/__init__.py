@@ -19,6 +19,8 @@ from farfield.metrics.intervals import (
     paired_placement_test,
     placement_interval,
     proportion_interval,
+    roc_band,
+    share_interval,
     unpaired_placement_test,
 )
 from farfield.metrics.values import (
@@ -32,6 +34,7 @@ from farfield.metrics.values import (
     fpr_at_95_tpr_ood,
     fpr_at_tpr_id,
     placements,
+    threshold_at_tpr,
 )
 
 __all__ = [
@@ -57,5 +60,8 @@ __all__ = [
     "placement_interval",
     "placements",
     "proportion_interval",
+    "roc_band",
+    "share_interval",
+    "threshold_at_tpr",
     "unpaired_placement_test",
 ]

@@ -56,6 +56,26 @@ def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval
     return Interval(float(low), float(betaincinv(successes + 1, n - successes, 1 - _tail(level))) if successes < n else 1.0)
 
 
+def share_interval(flags: Scores, *, clusters: Ids = None, level: float = 0.95, widen: bool = True) -> Interval:
+    """Return the interval of the share of images that are flagged, those of `flags` (n,) that are not 0, by a threshold that is given.
+
+    `proportion_interval`; where images share sources, of as many independent images as they are worth (Korn and Graubard 1998).
+    `widen` as in `placement_interval`.
+
+    >>> share_interval([1, 1, 0, 0]) == proportion_interval(2, 4)
+    True
+    """
+    values, tail = (as_scores(flags, "flags") != 0).astype(np.float64), _tail(level)
+    codes = _codes([clusters], [values])[0]
+    if clusters is None:
+        return proportion_interval(int(values.sum()), values.size, level)
+    if codes.max() == 0:
+        return Interval(0.0, 1.0)
+    size, rate = _effective_size(values, codes, tail, widen), float(values.mean())
+    low = betaincinv(size * rate, size * (1 - rate) + 1, tail) if rate > 0 else 0.0
+    return Interval(float(low), float(betaincinv(size * rate + 1, size * (1 - rate), 1 - tail)) if rate < 1 else 1.0)
+
+
 def auroc_interval(s_in: Scores, s_out: Scores, *, clusters: Ids = None, level: float = 0.95) -> Interval:
     """Return the interval of `auroc`; the formulas are at `placement_interval`.
 
@@ -174,6 +194,28 @@ def mean_fpr_interval(
     """
     x, ys = as_scores(s_in, "s_in"), as_sets(outs)
     return _fpr_interval([(x, np.arange(x.size)), *zip(ys, _codes(clusters, ys), strict=True)], tpr, level, seed, draws, widen)
+
+
+def roc_band(
+    s_in: Scores,
+    s_out: Scores,
+    flagged: Sequence[float],
+    *,
+    clusters: Ids = None,
+    level: float = 0.95,
+    seed: int = 0,
+    draws: int = 500,
+    widen: bool = True,
+) -> list[Interval]:
+    """Return the intervals of the OOD share caught where a share of ID is flagged, for each share in `flagged`, from 0 to below 1.
+
+    The ROC curve's band: `1 - fpr_interval` at `tpr = 1 - flagged`, each interval standing alone. `widen` as in `placement_interval`.
+    """
+    x, y = (np.sort(side) for side in as_pair(s_in, s_out))
+    order = np.argsort(as_scores(s_out, "s_out"), kind="stable")
+    sides = [(x, np.arange(x.size)), (y, _codes([clusters], [y])[0][order])]
+    kept = [_fpr_interval(sides, 1 - share, level, seed, draws, widen) for share in flagged]
+    return [Interval(1 - high, 1 - low) for low, high in kept]
 
 
 def fpr_ood_interval(

@@ -68,6 +68,15 @@ def fpr_at_95_tpr_id(s_in: Scores, s_out: Scores, *, variant: Variant = "at-leas
     return fpr_at_tpr_id(s_in, s_out, variant=variant)
 
 
+def threshold_at_tpr(s_in: Scores, tpr: float = 0.95) -> float:
+    """Return the threshold of `fpr_at_tpr_id`: the largest t in s_in with `mean(s_in >= t) >= tpr`.
+
+    >>> threshold_at_tpr(range(100))
+    5.0
+    """
+    return threshold_at(np.sort(as_scores(s_in, "s_in")), tpr)
+
+
 def fpr_at_95_tpr_ood(s_in: Scores, s_out: Scores) -> float:
     """Return the ID fraction flagged, `mean(s_in <= t)`, at the smallest t with `mean(s_out <= t) >= 0.95` (OpenOOD v1.5).
 

@@ -24,10 +24,13 @@ def write(results: Value, folder: str | Path) -> list[Path]:
     """Writes `results.json` and `results.md` into a folder, and returns their paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {"results.json": to_json(results), "results.md": markdown(results)}
-    for name, text in texts.items():
-        put(folder / name, lambda path, text=text: path.write_text(text, "utf-8", errors="backslashreplace"))  # type: ignore[misc]
-    return [folder / name for name in texts]
+    return [put_text(folder / "results.json", to_json(results)), put_text(folder / "results.md", markdown(results))]
+
+
+def put_text(path: Path, text: str) -> Path:
+    """Writes a text whole, what UTF-8 has no way to write escaped; returns the path."""
+    put(path, lambda partial: partial.write_text(text, "utf-8", errors="backslashreplace"))
+    return path
 
 
 def percent(value: float) -> str:

@@ -1,0 +1,72 @@
+"""`farfield report` and `farfield cite`: a benchmark's results again, and what they stand on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from farfield.cli.app import Open, app, check_file, make_folder, say, show
+from farfield.errors import InputError
+
+
+class Format(StrEnum):
+    """What `farfield report` makes of results."""
+
+    html = "html"
+    markdown = "markdown"
+    json = "json"
+
+
+@app.command("report")
+def report_(
+    results: Annotated[Path, typer.Argument(help="results.json of a run of `farfield bench`, or its folder.")],
+    format_: Annotated[Format, typer.Option("--format", help="The page, the tables as Markdown, or the value that both are made of.")] = Format.html,
+    out: Annotated[
+        str | None, typer.Option(help="A file, or - for stdout.  [default: report.html beside the results; stdout for the others]")
+    ] = None,
+    open_: Open = False,
+) -> None:
+    """Make the report of a benchmark again: one HTML file, Markdown or JSON."""
+    from farfield import benchmark, report
+
+    value, folder = benchmark.read(results)
+    place = out or (str(folder / "report.html") if format_ is Format.html else "-")
+    if open_ and (format_ is not Format.html or place == "-"):
+        raise InputError("--open is for the page: leave --format out, and give --out no -.")
+    if place != "-":
+        check_file(Path(place))
+        make_folder(Path(place).parent)
+    text = {
+        Format.html: lambda: report.page(value, folder),
+        Format.markdown: lambda: report.markdown(value),
+        Format.json: lambda: report.to_json(value),
+    }[format_]()
+    if place == "-":
+        typer.echo(text)
+        return
+    path = report.put_text(Path(place), text)
+    say(f"Written: {path}")
+    if open_:
+        show(path)
+
+
+@app.command()
+def cite(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="Detectors, as `knn react+energy`; or results.json of a run. All detectors by default.")
+    ] = None,
+) -> None:
+    """BibTeX of what detectors, or a benchmark's results, stand on."""
+    from farfield import benchmark, citations, report
+    from farfield.detectors import CATALOGUE, SHAPERS, papers_of, parse
+
+    papers: list[str] = [] if what else [*citations.ALWAYS, *(method.paper for method in (*CATALOGUE.values(), *SHAPERS.values()))]
+    for text in what or []:
+        if Path(text).exists():
+            papers += report.cited(benchmark.read(text)[0])
+        else:
+            papers += [*citations.ALWAYS, *([SHAPERS[text].paper] if text in SHAPERS else papers_of(parse(text)))]
+    typer.echo(citations.bibtex(papers))

@@ -1,0 +1,65 @@
+// Building blocks. Whatever is in a text, it is only ever put in as a text node or an attribute's value.
+
+function el(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name === "style") for (const [property, wanted] of Object.entries(value)) made.style.setProperty(property, wanted);
+    else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  const shown = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  made.append(...shown.map((child) => (child instanceof Node ? child : document.createTextNode(String(child)))));
+  return made;
+}
+
+const byId = (id) => document.getElementById(id);
+const fill = (id, ...children) => byId(id).replaceChildren(...children.flat().filter(Boolean));
+const percent = (share) => (100 * share).toFixed(1);
+const range = ([, low, high]) => `${percent(low)} to ${percent(high)}`;
+const counted = (n) => n.toLocaleString("en-US");
+
+// A dot and its interval on a line from `from` to `to`; all are shares.
+function whisker([value, low, high], [from, to], kind = "") {
+  const at = (share) => `${Math.min(100, Math.max(0, (100 * (share - from)) / (to - from)))}%`;
+  const width = `${Math.max(0, (100 * (Math.min(high, to) - Math.max(low, from))) / (to - from))}%`;
+  return el("span", { class: `whisker ${kind}`, "aria-hidden": "true" }, el("i", { style: { left: at(low), width } }), el("b", { style: { left: at(value) } }));
+}
+
+// The ends of an axis on which all of some figures have room, in steps of 5 %.
+function domain(figures) {
+  const low = Math.min(1, ...figures.map((figure) => figure[1]));
+  const high = Math.max(0, ...figures.map((figure) => figure[2]));
+  const from = Math.floor(20 * low) / 20;
+  const to = Math.min(1, Math.ceil(20 * high) / 20);
+  return to > from ? [from, to] : [0, 1];
+}
+
+const orders = {}; // by table: the column it is sorted by, and the way; kept when the table is drawn again
+
+// A table whose columns sort. A column: {label, cell(row), value(row) to sort by, number, down: high first}.
+function table(id, columns, rows, { caption, first, attributes = () => ({}), again }) {
+  const order = (orders[id] ||= { ...first });
+  const column = columns.find((one) => one.key === order.key && one.value) || columns.find((one) => one.value);
+  const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
+  const sorted = [...rows].sort((a, b) => (order.down ? -1 : 1) * compare(column.value(a), column.value(b)));
+  const heads = columns.map((one) => {
+    if (!one.value) return el("th", { scope: "col", class: one.number && "number" }, one.label);
+    const chosen = one.key === order.key;
+    const press = () => {
+      order.down = chosen ? !order.down : Boolean(one.down);
+      order.key = one.key;
+      again();
+      byId(id).querySelector(`button[data-key="${CSS.escape(one.key)}"]`).focus();
+    };
+    const sort = chosen ? (order.down ? "descending" : "ascending") : "none";
+    return el("th", { scope: "col", class: one.number && "number", "aria-sort": sort }, el("button", { type: "button", "data-key": one.key, onclick: press }, one.label));
+  });
+  const body = sorted.map((row, i) =>
+    el("tr", attributes(row), columns.map((one) => {
+      const cell = one.cell(row, sorted, i, order);
+      return cell instanceof HTMLTableCellElement ? cell : el("td", { class: one.number ? "number" : one.name && "name" }, cell);
+    })),
+  );
+  return el("table", { id }, caption && el("caption", {}, caption), el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body));
+}

@@ -1,0 +1,129 @@
+// Plots: Vega-Lite specifications, drawn when they come into sight.
+
+const STYLE = {
+  background: null,
+  font: "system-ui, sans-serif",
+  view: { stroke: null },
+  axis: {
+    labelColor: "currentColor", titleColor: "currentColor", domainColor: "currentColor", tickColor: "currentColor", gridColor: "currentColor",
+    gridOpacity: 0.15, titleFontWeight: "normal", labelFontSize: 11, titleFontSize: 11, tickCount: 5,
+  },
+};
+const HEIGHT = 150;
+const CUT = { // the threshold of the slider
+  data: { values: [{}] },
+  transform: [{ calculate: "cut", as: "cut" }, { filter: "isValid(datum.cut)" }],
+  mark: { type: "rule", stroke: "currentColor", strokeDash: [4, 3], clip: true },
+  encoding: { x: { field: "cut", type: "quantitative" } },
+};
+const at = (mark) => ({ transform: [{ filter: "datum.i === at" }], ...mark });
+
+function histogram(bins, [from, to]) {
+  const x = { type: "quantitative", scale: { domain: [from, to], nice: false, zero: false }, title: "score" };
+  const y = { type: "quantitative", title: "% of the set", axis: { format: ".3~r" } };
+  return {
+    data: { values: bins },
+    layer: [
+      { mark: { type: "rect", fill: "var(--id)", fillOpacity: 0.45 }, encoding: { x: { ...x, field: "from" }, x2: { field: "to" }, y: { ...y, field: "id" }, y2: { datum: 0 } } },
+      { mark: { type: "line", interpolate: "step-after", stroke: "var(--ood)", strokeWidth: 2 }, encoding: { x: { ...x, field: "from" }, y: { ...y, field: "ood" } } },
+      at({ mark: { type: "rule", stroke: "currentColor" }, encoding: { x: { ...x, field: "middle" } } }),
+      CUT,
+    ],
+  };
+}
+
+function roc(curve, band, others) {
+  const x = { type: "quantitative", scale: { domain: [0, 100] }, title: "% of ID flagged" };
+  const y = { type: "quantitative", scale: { domain: [0, 100] }, title: "% of OOD caught" };
+  return {
+    data: { values: curve },
+    layer: [
+      { data: { values: band }, mark: { type: "area", fill: "var(--ood)", fillOpacity: 0.25 }, encoding: { x: { ...x, field: "x" }, y: { ...y, field: "low" }, y2: { field: "high" } } },
+      { data: { values: others }, mark: { type: "line", stroke: "currentColor", strokeOpacity: 0.3, strokeWidth: 1 }, encoding: { x: { ...x, field: "x" }, y: { ...y, field: "y" }, detail: { field: "d" }, order: { field: "i" } } },
+      { mark: { type: "line", stroke: "var(--ood)", strokeWidth: 2 }, encoding: { x: { ...x, field: "x" }, y: { ...y, field: "y" }, order: { field: "i" } } },
+      at({ mark: { type: "point", filled: true, size: 60, fill: "currentColor" }, encoding: { x: { ...x, field: "x" }, y: { ...y, field: "y" } } }),
+      CUT,
+    ],
+  };
+}
+
+const waiting = new Map(); // frame to what draws it
+let drawn = []; // the views there are
+
+const sight = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && drawNow(entry.target)), { rootMargin: "400px" });
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const view = target.view;
+    const room = view && wide(target);
+    if (view && Math.abs(room - view.width()) > 4) view.width(room).resize().run();
+  }
+});
+
+// A place for a plot that is drawn when it comes into sight. `says(i)` is the text for point i; `x(i)` is where it is.
+function plot(label, spec, count, x, says, cut) {
+  const frame = el("div", { class: "frame", tabindex: "0", role: "img", "aria-label": label });
+  const readout = el("output", { class: "readout" }, says(-1));
+  let point = -1;
+  const go = (i) => {
+    if (i === point || !frame.view) return;
+    point = i;
+    frame.view.signal("at", i).run();
+    readout.textContent = says(i);
+  };
+  frame.addEventListener("pointermove", (event) => {
+    if (!frame.view) return;
+    const box = frame.querySelector("svg").getBoundingClientRect();
+    const value = frame.view.scale("x").invert(event.clientX - box.left - frame.view.origin()[0]);
+    let best = 0;
+    for (let i = 1; i < count; i++) if (Math.abs(x(i) - value) < Math.abs(x(best) - value)) best = i;
+    go(best);
+  });
+  frame.addEventListener("pointerleave", () => go(-1));
+  frame.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    go(Math.max(0, Math.min(count - 1, point + step)));
+  });
+  frame.cut = cut;
+  waiting.set(frame, spec);
+  sight.observe(frame);
+  return el("div", { class: "plot" }, frame, readout);
+}
+
+const wide = (frame) => Math.max(120, frame.clientWidth - 52);
+
+async function drawNow(frame) {
+  const spec = waiting.get(frame);
+  if (!spec) return;
+  waiting.delete(frame);
+  sight.unobserve(frame);
+  const full = { ...spec, width: wide(frame), height: HEIGHT, padding: 2, autosize: { type: "pad" }, config: STYLE, params: [{ name: "at", value: -1 }, { name: "cut", value: frame.cut() }] };
+  const { view } = await window.vegaEmbed(frame, full, { mode: "vega-lite", renderer: "svg", actions: false, tooltip: false, defaultStyle: false, hover: false, logLevel: 1 });
+  if (!frame.isConnected) return view.finalize(); // another detector was chosen meanwhile
+  frame.view = view;
+  drawn.push(frame);
+  moveCut(frame);
+  widths.observe(frame);
+}
+
+// All that is not in sight yet, one after the other while nothing else is to do: a page that is printed has them too.
+async function drawRest() {
+  for (const frame of [...waiting.keys()]) {
+    await new Promise((resume) => (window.requestIdleCallback || window.setTimeout)(resume));
+    await drawNow(frame);
+  }
+}
+
+function forgetPlots() {
+  for (const frame of drawn) {
+    widths.unobserve(frame);
+    frame.view.finalize();
+  }
+  for (const frame of waiting.keys()) sight.unobserve(frame);
+  drawn = [];
+  waiting.clear();
+}
+
+const moveCut = (frame) => frame.view.signal("cut", frame.cut()).run();
+const moveCuts = () => drawn.forEach(moveCut);

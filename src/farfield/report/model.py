@@ -1,0 +1,176 @@
+"""What the page shows, as one plain value: everything the browser needs, nothing it has to work out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from farfield import citations
+from farfield.benchmark import gallery
+from farfield.report import curves
+from farfield.report.render import FAILED, Line, Value, blocks, notes, percent, title
+
+SIDES = (96, 64, 48, 32)  # pixels of pictures, the largest at which all of them fit in
+BUDGET = 2_000_000  # bytes of pictures in a page
+CLASSES = 1_000_000  # lines of the tables of classes in a page, over all detectors
+
+
+def model(results: Value, folder: Path | None) -> dict[str, Any]:
+    """The page's content.
+
+    Args:
+        results: the content of `results.json`.
+        folder: where it lies; beside it are scores and pictures, without which the page has tables alone. `None` has none.
+    """
+    pool = Pool()
+    units = [_unit(results, entry, columns, lines, folder, pool) for entry, columns, lines in blocks(results)]
+    return {
+        "rates": list(curves.RATES),
+        "bandRates": list(curves.BAND),
+        "kept": curves.CLASSES_AT,
+        "failedAbove": FAILED,
+        "headline": headline(results),
+        "units": units,
+        "pictures": pool.fitted(),
+        "notes": notes(results),
+        "unreadable": results["unreadable"],
+        "refused": results["refused"],
+        "bibtex": citations.bibtex(cited(results)),
+        "command": results["command"],
+        "stages": _stages(results["cost"]),
+        "cost": results["cost"].get("per_detector", {}),
+        "environment": {str(k): str(v) for k, v in results["environment"].items()},
+        "hashes": _hashes(results),
+    }
+
+
+class Pool:
+    """The pictures of a page, each once."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+
+    def add(self, picture: str) -> int:
+        """The number of a picture; -1 for none."""
+        return self.places.setdefault(picture, len(self.places)) if picture else -1
+
+    def fitted(self) -> list[str]:
+        """All of them, made smaller where they are too many for a page."""
+        pictures = list(self.places)
+        for side in SIDES[1:]:
+            if sum(map(len, pictures)) <= BUDGET:
+                break
+            pictures = [_smaller(picture, side) for picture in pictures]
+        return pictures
+
+
+def _smaller(picture: str, side: int) -> str:
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))) as opened:
+            return picture if max(opened.size) <= side else gallery.encoded(opened.convert("RGB"), side)
+    except (OSError, ValueError):  # a file that was changed by hand
+        return ""
+
+
+def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[Line], folder: Path | None, pool: Pool) -> dict[str, Any]:
+    """One classifier on one suite."""
+    groups = next((suite["ood"] for suite in results["suites"] if suite["name"] == entry["suite"]), {})
+    sets = [name for name in columns if all(name not in line.cells or line.cells[name]["ood"] is not None for line in lines)]
+    sizes = {line.detector: {"test": _size(line, "n_id"), **{name: line.cells[name]["n_ood"] for name in sets}} for line in lines}
+    told = curves.told(folder, entry["suite"], entry["name"], sizes) if folder is not None and lines else None
+    unit: dict[str, Any] = {
+        "name": entry["name"],
+        "suite": entry["suite"],
+        "title": title(entry),
+        "accuracy": entry["id_accuracy"],
+        "classNames": entry["class_names"] or [],
+        "columns": list(columns),
+        "sets": [_set(name, groups.get(name, ""), [line.cells[name] for line in lines if name in line.cells]) for name in sets],
+        "nId": max((_size(line, "n_id") for line in lines), default=0),
+        "detectors": [_line(line, results["papers"]) for line in lines],
+        "told": told is not None,
+    }
+    if told is None:
+        return unit
+    labels, taken = told.beside.get("labels/test"), told.beside.get("classes/test")
+    of = labels if labels is not None and (labels >= 0).any() else taken
+    unit["classesAre"] = "the class they are of" if of is labels else "the class they are taken for"
+    rows = gallery.shown(told.scores, sizes[lines[0].detector])
+    unit["drawn"] = {name: gallery.drawn(name, n) for name, n in sizes[lines[0].detector].items()}
+    unit["shown"] = {name: {str(row): _shown(told, name, row, pool) for row in some} for name, some in rows.items()}
+    spent = 0
+    for line, scores in zip(unit["detectors"], told.scores.values(), strict=True):
+        line["curves"] = curves.curves(scores, told.beside)
+        line["wrong"] = curves.wrong(scores)
+        line["scores"] = {name: [float(f"{scores[name][row]:.5g}") for row in some] for name, some in rows.items()}
+        line["classes"] = [] if of is None or spent > CLASSES else curves.classes(scores["test"], of)
+        spent += len(line["classes"])
+    return unit
+
+
+def _set(name: str, group: str | None, rows: Sequence[Value]) -> dict[str, Any]:
+    return {"name": name, "group": group or "", "n": max(row["n_ood"] for row in rows), "sources": max(row["sources"] or 0 for row in rows)}
+
+
+def _size(line: Line, key: str) -> int:
+    return max((int(row[key]) for row in line.cells.values()), default=0)
+
+
+def _line(line: Line, papers: Mapping[str, str]) -> dict[str, Any]:
+    """One detector's figures, in percent of what they are of."""
+    cells = {
+        name: {measure: curves.rounded([row[key], *row[f"{key}_interval"]], 5) for measure, key in (("auroc", "auroc"), ("fpr", "fpr_at_95_tpr_id"))}
+        | {"rank": row["rank"]}
+        for name, row in line.cells.items()
+    }
+    families = [[row["ood"], *curves.rounded([row["fpr_at_95_tpr_id"], *row["fpr_at_95_tpr_id_interval"]])] for row in line.families]
+    return {"name": line.detector, "paper": papers.get(line.detector, ""), "cells": cells, "families": families, "failed": line.failed()}
+
+
+def _shown(told: curves.Told, name: str, row: int, pool: Pool) -> list[Any]:
+    """One picture: what it is called, its number in the pool, the class it is taken for and the one it is of, -1 where not known."""
+    about = told.pictures.get(name, {}).get(str(row), {"name": f"{name}, row {row}", "picture": ""})
+    classes = [told.beside.get(f"{key}/{name}") for key in ("classes", "labels")]
+    return [about["name"], pool.add(about["picture"]), *(-1 if column is None else int(column[row]) for column in classes)]
+
+
+def headline(results: Value) -> list[str]:
+    """For each suite, the best detector and classifier by the mean over near-OOD sets, or over far-OOD ones where there are none."""
+    said = []
+    for suite in dict.fromkeys(row["suite"] for row in results["rows"]):
+        for group in ("near", "far"):
+            means = [row for row in results["rows"] if row["suite"] == suite and row["ood"] is None and row["group"] == group]
+            if means:
+                best = max(means, key=lambda row: row["auroc"])
+                low, high = best["auroc_interval"]
+                interval = f"{percent(best['auroc'])} % (95 % interval {percent(low)} to {percent(high)})"
+                said.append(f"Highest {group}-OOD AUROC on {suite}: {best['detector']} on {best['classifier']}, {interval}.")
+    return said
+
+
+def cited(results: Value) -> list[str]:
+    """What a run stands on, as `citations` knows it."""
+    papers = [*citations.ALWAYS, *results["papers"].values()]
+    papers += [citations.CLUSTERED] if any(row["sources"] for row in results["rows"]) else []
+    return papers + ([citations.NOISE] if any(row["group"] == "unit-test" for row in results["rows"]) else [])
+
+
+def _stages(cost: Value) -> list[list[Any]]:
+    """Seconds of each stage, the longest first, and in all."""
+    stages = {key.removesuffix("_seconds"): value for key, value in cost.items() if key.endswith("_seconds") and isinstance(value, int | float)}
+    total = stages.pop("total", None)
+    order = sorted(stages.items(), key=lambda item: -item[1])
+    return [[name, round(value, 2)] for name, value in order] + ([] if total is None else [["in all", round(total, 2)]])
+
+
+def _hashes(results: Value) -> list[list[str]]:
+    """What is a hash of what."""
+    found = [[f"classifier {entry['name']}", str(entry["fingerprint"])] for entry in results["classifiers"] if entry["fingerprint"]]
+    return found + [
+        [f"{suite['name']}: {name}", str(value)] for suite in results["suites"] for name, value in (suite["contents"] or {}).items() if value
+    ]
