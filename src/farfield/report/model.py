@@ -79,7 +79,7 @@ def _smaller(picture: str, side: int) -> str:
 
 def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[Line], folder: Path | None, pool: Pool) -> dict[str, Any]:
     """One classifier on one suite."""
-    groups = next((suite["ood"] for suite in results["suites"] if suite["name"] == entry["suite"]), {})
+    groups: Mapping[str, str] = next((suite["ood"] for suite in results["suites"] if suite["name"] == entry["suite"]), {})
     sets = [name for name in columns if all(name not in line.cells or line.cells[name]["ood"] is not None for line in lines)]
     sizes = {line.detector: {"test": _size(line, "n_id"), **{name: line.cells[name]["n_ood"] for name in sets}} for line in lines}
     told = curves.told(folder, entry["suite"], entry["name"], sizes) if folder is not None and lines else None
