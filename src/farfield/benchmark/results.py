@@ -32,6 +32,7 @@ class Row:
     n_ood: int
     sources: int | None = None  # how many sources the OOD pictures are from, where they share some
     rank: int | None = None  # 1 + the number of detectors whose AUROC is significantly better on the same pictures; none for a part of a set
+    fpr_rank: int | None = None  # likewise, of fpr_at_95_tpr_id
 
 
 @dataclass

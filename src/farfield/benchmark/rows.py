@@ -25,12 +25,14 @@ class ScoredSet:
     clusters: np.ndarray | None
     parts: Mapping[str, slice]
     placements: metrics.Placements
+    acceptance: metrics.Acceptance | None = None
 
 
-def scored(s_in: np.ndarray, scores: Tensor, group: str, clusters: Tensor | None, parts: Mapping[str, slice]) -> ScoredSet:
-    """A set with its placements among the ID scores."""
+def scored(s_in: np.ndarray, drawn: np.ndarray, scores: Tensor, group: str, clusters: Tensor | None, parts: Mapping[str, slice]) -> ScoredSet:
+    """A set with its placements among the ID scores; `drawn` are their `threshold_draws`."""
     s_out = scores.double().numpy()
-    return ScoredSet(group, s_out, None if clusters is None else clusters.numpy(), parts, metrics.placements(s_in, s_out))
+    sources = None if clusters is None else clusters.numpy()
+    return ScoredSet(group, s_out, sources, parts, metrics.placements(s_in, s_out), metrics.acceptance(s_in, s_out, drawn=drawn))
 
 
 def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: Mapping[str, ScoredSet]) -> list[Row]:
@@ -68,23 +70,30 @@ def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: 
 
 
 def rank(rows: Sequence[Row], placed: Mapping[str, Mapping[str, ScoredSet]]) -> None:
-    """Gives each near and far set and each mean its rank among the detectors of one classifier; those that cannot be told apart share one."""
-    columns = [(None, group) for group in MEANS] + list(
-        dict.fromkeys((name, "") for sets in placed.values() for name, scored in sets.items() if scored.group != "shifted")
-    )
+    """Gives each near and far set and each mean its ranks among the detectors of one classifier; those that cannot be told apart share one.
+
+    A rank is 1 + the number of detectors that are significantly better, paired, by AUROC or by FPR.
+    """
+    sets = {name: scored.group for mine in placed.values() for name, scored in mine.items() if scored.group in MEANS}
+    columns: list[tuple[str | None, str]] = [*((None, group) for group in MEANS), *sets.items()]
     for ood, group in columns:
-        means = [row for row in rows if row.ood == ood and (ood is not None or row.group == group)]
-        members = {name: [s for key, s in sets.items() if key == ood or (ood is None and s.group == group)] for name, sets in placed.items()}
-        for row in means:
-            better = 0
-            for other in means:
-                if other.auroc > row.auroc:
-                    mine, theirs = members[row.detector], members[other.detector]
-                    test = metrics.paired_placement_test(
-                        [scored.placements for scored in theirs],
-                        [scored.placements for scored in mine],
-                        clusters=[scored.clusters for scored in mine],
-                        widen=False,
-                    )
-                    better += test.p_value < SIGNIFICANT
-            row.rank = 1 + better
+        column = [row for row in rows if (row.ood, row.group) == (ood, group)]
+        members = {
+            row.detector: [s for name, s in placed[row.detector].items() if ood == name or (ood is None and s.group == group)] for row in column
+        }
+        for row in column:
+            others = [other for other in column if other is not row]
+            row.rank = 1 + sum(o.auroc > row.auroc and _auroc_differs(members[o.detector], members[row.detector]) for o in others)
+            row.fpr_rank = 1 + sum(
+                o.fpr_at_95_tpr_id < row.fpr_at_95_tpr_id and _fpr_differs(members[o.detector], members[row.detector]) for o in others
+            )
+
+
+def _auroc_differs(a: Sequence[ScoredSet], b: Sequence[ScoredSet]) -> bool:
+    placements = [[scored.placements for scored in side] for side in (a, b)]
+    return metrics.paired_placement_test(*placements, clusters=[scored.clusters for scored in b], widen=False).p_value < SIGNIFICANT
+
+
+def _fpr_differs(a: Sequence[ScoredSet], b: Sequence[ScoredSet]) -> bool:
+    accepted = [[scored.acceptance for scored in side if scored.acceptance is not None] for side in (a, b)]
+    return metrics.paired_acceptance_test(*accepted, clusters=[scored.clusters for scored in b], widen=False).p_value < SIGNIFICANT

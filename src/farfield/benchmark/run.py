@@ -18,13 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from farfield import metrics
 from farfield.benchmark.gallery import gallery, save, shown
 from farfield.benchmark.gather import GIVEN, Gathered, accuracy, check_sizes, classes_of, gather, timed
 from farfield.benchmark.results import Results
@@ -189,7 +189,9 @@ def _judge(
                 scores = {key: score(detector, entry.outputs) for key, entry in gathered.items() if key != "train"}
             with timed(seconds, "metrics"):
                 s_in = scores["test"].double().numpy()
-                sets = {o.name: _set(s_in, scores[o.name], o.group, gathered[o.name]) for o in suite.ood}
+                drawn = metrics.threshold_draws(s_in)
+                entries = {o.name: (o.group, gathered[o.name]) for o in suite.ood}
+                sets = {key: scored(s_in, drawn, scores[key], group, e.clusters, e.parts) for key, (group, e) in entries.items()}
                 results.rows += rows_of(classifier, name, suite.name, s_in, sets)
         except InputError as error:
             results.refused.append({"classifier": classifier, "detector": name, "reason": str(error)})
@@ -263,7 +265,3 @@ def _place(folder: Path, suite: str, classifier: str, ending: str) -> Path:
         return plain if plain == name else f"{plain}-{hashlib.blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
 
     return folder / safe(suite) / f"{safe(classifier.removesuffix('.safetensors'))}{ending}"
-
-
-def _set(s_in: np.ndarray, scores: Tensor, group: str, entry: Gathered) -> ScoredSet:
-    return scored(s_in, scores, group, entry.clusters, entry.parts)

@@ -6,6 +6,7 @@ source of each OOD image: crops of one photograph are not independent, and the i
 of several OOD sets that share the ID images, with one `clusters` array, or None, for each.
 """
 
+from farfield.metrics.acceptance import Acceptance, acceptance, paired_acceptance_test, paired_fpr_test, threshold_draws
 from farfield.metrics.intervals import (
     Interval,
     PairedTest,
@@ -38,9 +39,11 @@ from farfield.metrics.values import (
 )
 
 __all__ = [
+    "Acceptance",
     "Interval",
     "PairedTest",
     "Placements",
+    "acceptance",
     "ap_id",
     "ap_interval",
     "ap_ood",
@@ -55,7 +58,9 @@ __all__ = [
     "fpr_ood_interval",
     "mean_auroc_interval",
     "mean_fpr_interval",
+    "paired_acceptance_test",
     "paired_auroc_test",
+    "paired_fpr_test",
     "paired_placement_test",
     "placement_interval",
     "placements",
@@ -63,5 +68,6 @@ __all__ = [
     "roc_band",
     "share_interval",
     "threshold_at_tpr",
+    "threshold_draws",
     "unpaired_placement_test",
 ]

@@ -26,7 +26,7 @@ from farfield.metrics.values import (
 Scored: TypeAlias = tuple[Scores, Outs]
 Ids: TypeAlias = Scores | None
 IdSets: TypeAlias = Sequence[Ids] | None
-_MANY = 1e9  # degrees of freedom at which t is normal
+MANY = 1e9  # degrees of freedom at which t is normal
 
 
 class Interval(NamedTuple):
@@ -52,8 +52,8 @@ def proportion_interval(successes: int, n: int, level: float = 0.95) -> Interval
     """
     if n < 1 or not 0 <= successes <= n:
         raise InputError(f"`successes` must lie between 0 and `n`, and `n` be at least 1; got {successes} of {n}.")
-    low = betaincinv(successes, n - successes + 1, _tail(level)) if successes > 0 else 0.0
-    return Interval(float(low), float(betaincinv(successes + 1, n - successes, 1 - _tail(level))) if successes < n else 1.0)
+    low = betaincinv(successes, n - successes + 1, tail_of(level)) if successes > 0 else 0.0
+    return Interval(float(low), float(betaincinv(successes + 1, n - successes, 1 - tail_of(level))) if successes < n else 1.0)
 
 
 def share_interval(flags: Scores, *, clusters: Ids = None, level: float = 0.95, widen: bool = True) -> Interval:
@@ -65,8 +65,8 @@ def share_interval(flags: Scores, *, clusters: Ids = None, level: float = 0.95, 
     >>> share_interval([1, 1, 0, 0]) == proportion_interval(2, 4)
     True
     """
-    values, tail = (as_scores(flags, "flags") != 0).astype(np.float64), _tail(level)
-    codes = _codes([clusters], [values])[0]
+    values, tail = (as_scores(flags, "flags") != 0).astype(np.float64), tail_of(level)
+    codes = codes_of([clusters], [values])[0]
     if clusters is None:
         return proportion_interval(int(values.sum()), values.size, level)
     if codes.max() == 0:
@@ -101,9 +101,9 @@ def placement_interval(sets: Sequence[Placements], *, clusters: IdSets = None, l
     Without `widen` t is the normal quantile: what resampling the clusters at hand gives, which with two or three of them says how far
     those differ and is too narrow for others of their kind.
     """
-    tail, (value, error, df, pairs) = _tail(level), _estimate(sets, clusters, widen)
+    tail, (value, error, df, pairs) = tail_of(level), _estimate(sets, clusters, widen)
     if error == 0 or math.isinf(error):
-        return _without_spread(value, 0.0, pairs, tail)
+        return without_spread(value, 0.0, pairs, tail)
     half = stdtrit(df, 1 - tail) * error / (value * (1 - value))
     return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
@@ -126,13 +126,13 @@ def paired_placement_test(
     All differences equal: its bound, for values from -1 to 1 (all 0: p = 1). `widen` as in `placement_interval`. Source: DeLong et al.
     1988; Obuchowski 1997.
     """
-    tail, sizes_a, sizes_b = _tail(level), *([(p.v_in.size, p.v_out.size) for p in sets] for sets in (a, b))
+    tail, sizes_a, sizes_b = tail_of(level), *([(p.v_in.size, p.v_out.size) for p in sets] for sets in (a, b))
     if sizes_a != sizes_b:
         raise InputError(f"`a` and `b` must score the same images; their (ID, OOD) counts are {sizes_a} and {sizes_b}.")
     differences = [Placements(p.v_in - q.v_in, p.v_out - q.v_out) for p, q in zip(a, b, strict=True)]
     value, error, df, pairs = _estimate(differences, clusters, widen)
     if error == 0 or math.isinf(error):
-        return PairedTest(value, _without_spread(value, -1.0, pairs, tail), min(1.0, 2 * (1 + abs(value)) ** -pairs))
+        return PairedTest(value, without_spread(value, -1.0, pairs, tail), min(1.0, 2 * (1 + abs(value)) ** -pairs))
     half = float(stdtrit(df, 1 - tail)) * error
     return PairedTest(value, Interval(max(-1.0, value - half), min(1.0, value + half)), 2 * float(stdtr(df, -abs(value) / error)))
 
@@ -149,7 +149,11 @@ def unpaired_placement_test(
     >>> unpaired_placement_test([one], [one]).p_value
     1.0
     """
-    tail, (value_a, error_a, df_a, _), (value_b, error_b, df_b, _) = _tail(level), _estimate(a, clusters[0], widen), _estimate(b, clusters[1], widen)
+    tail, (value_a, error_a, df_a, _), (value_b, error_b, df_b, _) = (
+        tail_of(level),
+        _estimate(a, clusters[0], widen),
+        _estimate(b, clusters[1], widen),
+    )
     value, error = value_a - value_b, math.hypot(error_a, error_b)
     if 0 in (error_a, error_b) or math.isinf(error):
 
@@ -193,7 +197,7 @@ def mean_fpr_interval(
     `placement_interval`.
     """
     x, ys = as_scores(s_in, "s_in"), as_sets(outs)
-    return _fpr_interval([(x, np.arange(x.size)), *zip(ys, _codes(clusters, ys), strict=True)], tpr, level, seed, draws, widen)
+    return _fpr_interval([(x, np.arange(x.size)), *zip(ys, codes_of(clusters, ys), strict=True)], tpr, level, seed, draws, widen)
 
 
 def roc_band(
@@ -213,7 +217,7 @@ def roc_band(
     """
     x, y = (np.sort(side) for side in as_pair(s_in, s_out))
     order = np.argsort(as_scores(s_out, "s_out"), kind="stable")
-    sides = [(x, np.arange(x.size)), (y, _codes([clusters], [y])[0][order])]
+    sides = [(x, np.arange(x.size)), (y, codes_of([clusters], [y])[0][order])]
     kept = [_fpr_interval(sides, 1 - share, level, seed, draws, widen) for share in flagged]
     return [Interval(1 - high, 1 - low) for low, high in kept]
 
@@ -223,7 +227,7 @@ def fpr_ood_interval(
 ) -> Interval:
     """Return the interval of `fpr_at_95_tpr_ood`: `fpr_interval` with the roles exchanged; clusters blur the threshold."""
     x, y = as_pair(s_in, s_out)
-    return _fpr_interval([(-y, _codes([clusters], [y])[0]), (-x, np.arange(x.size))], tpr, level, seed, draws)
+    return _fpr_interval([(-y, codes_of([clusters], [y])[0]), (-x, np.arange(x.size))], tpr, level, seed, draws)
 
 
 def ap_interval(
@@ -238,7 +242,7 @@ def ap_interval(
         raise InputError(f'`positive` must be "id" or "ood"; got {positive!r}.')
     x, y = (np.sort(side) for side in as_pair(s_in, s_out))
     pos, neg = (x, y) if positive == "id" else (-y[::-1], -x[::-1])
-    tail, values, value = _tail(level), _bootstrap_ap(pos, neg, np.random.default_rng(seed), draws), average_precision(pos, neg)
+    tail, values, value = tail_of(level), _bootstrap_ap(pos, neg, np.random.default_rng(seed), draws), average_precision(pos, neg)
     if np.ptp(values) > 1e-9:
         half = ndtri(1 - tail) * values.std() / (value * (1 - value))
         return Interval(float(expit(logit(value) - half)), float(expit(logit(value) + half)))
@@ -247,7 +251,7 @@ def ap_interval(
     return Interval(average_precision(pos, worst), average_precision(pos, rest))
 
 
-def _codes(clusters: IdSets, outs: Sequence[Vector]) -> list[Codes]:
+def codes_of(clusters: IdSets, outs: Sequence[Vector]) -> list[Codes]:
     """Number the clusters of each set from 0, for `bincount`; where there are none, every image is its own."""
     clusters, sizes = [None] * len(outs) if clusters is None else clusters, [y.size for y in outs]
     ids = [np.arange(n) if c is None else as_scores(c, "clusters") for c, n in zip(clusters, sizes, strict=False)]
@@ -256,7 +260,8 @@ def _codes(clusters: IdSets, outs: Sequence[Vector]) -> list[Codes]:
     return [np.unique(c, return_inverse=True)[1].astype(np.int64) for c in ids]
 
 
-def _tail(level: float) -> float:
+def tail_of(level: float) -> float:
+    """Return half of what an interval of this level leaves out."""
     if not 0 < level < 1:
         raise InputError(f"`level` must lie between 0 and 1, as 0.95; got {level}.")
     return (1 - level) / 2
@@ -272,7 +277,8 @@ def _bootstrap_ap(pos: Vector, neg: Vector, rng: np.random.Generator, draws: int
     return values
 
 
-def _variance_of_mean(values: Vector, codes: Codes) -> float:
+def variance_of_mean(values: Vector, codes: Codes) -> float:
+    """Return the variance of the mean of values whose clusters are independent of each other."""
     shifted = np.round(values - values[0], 12)  # so that the spread of a constant is exactly 0, despite rounding
     sums = np.bincount(codes, weights=shifted - shifted.mean())
     return float(sums @ sums) * sums.size / (sums.size - 1) / values.size**2
@@ -283,16 +289,16 @@ def _estimate(sets: Sequence[Placements], clusters: IdSets, widen: bool) -> tupl
     if len({p.v_in.size for p in sets}) != 1:
         raise InputError(f"There must be one or more sets, on the same ID images; got {[p.v_in.size for p in sets]} of them.")
     v_in, v_outs = np.mean([p.v_in for p in sets], axis=0), [p.v_out / len(sets) for p in sets]
-    codes = [*_codes(clusters, v_outs), np.arange(v_in.size)]
+    codes = [*codes_of(clusters, v_outs), np.arange(v_in.size)]
     units = [int(c.max()) + 1 for c in codes]
     if min(units) == 1:
         return float(v_in.mean()), math.inf, 1.0, 0
-    parts = [_variance_of_mean(v, c) for v, c in zip([*v_outs, v_in], codes, strict=True)]
+    parts = [variance_of_mean(v, c) for v, c in zip([*v_outs, v_in], codes, strict=True)]
     df = sum(parts) ** 2 / sum(p**2 / (u - 1) for p, u in zip(parts, units, strict=True)) if any(parts) else 1.0
-    return float(v_in.mean()), math.sqrt(sum(parts)), df if widen else _MANY, min(v_in.size, len(sets) * min(units[:-1]))
+    return float(v_in.mean()), math.sqrt(sum(parts)), df if widen else MANY, min(v_in.size, len(sets) * min(units[:-1]))
 
 
-def _without_spread(value: float, bottom: float, pairs: int, tail: float) -> Interval:
+def without_spread(value: float, bottom: float, pairs: int, tail: float) -> Interval:
     """Bound the mean of values in [bottom, 1] that were all `value` in so many independent pairs; with none, say nothing."""
     shrink = tail ** (1 / pairs) if pairs else 0.0
     return Interval(bottom + (value - bottom) * shrink, 1 - (1 - value) * shrink)
@@ -303,7 +309,7 @@ def _effective_size(flags: Vector, codes: Codes, tail: float, widen: bool) -> fl
     n, units = flags.size, int(codes.max()) + 1
     if units == n:
         return float(n)
-    rate, variance = float(flags.mean()), _variance_of_mean(flags, codes)
+    rate, variance = float(flags.mean()), variance_of_mean(flags, codes)
     # With all flags equal the design effect is unknown: a whole cluster then counts as one image.
     size = units if rate in (0, 1) else rate * (1 - rate) / variance if variance else n
     shrink = (stdtrit(n - 1, tail) / stdtrit(units - 1, tail)) ** 2 if widen else 1.0
@@ -312,7 +318,7 @@ def _effective_size(flags: Vector, codes: Codes, tail: float, widen: bool) -> fl
 
 def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, seed: int, draws: int, widen: bool = True) -> Interval:
     """Return the interval of the mean over `sides[1:]` of the rates above a quantile of `sides[0]`."""
-    kept, tail, rng = np.sort(sides[0][0]), _tail(level), np.random.default_rng(seed)
+    kept, tail, rng = np.sort(sides[0][0]), tail_of(level), np.random.default_rng(seed)
     threshold = threshold_at(kept, tpr)
     if min(codes.max() for _, codes in sides) == 0:
         return Interval(0.0, 1.0)

@@ -125,7 +125,7 @@ def _line(line: Line, papers: Mapping[str, str]) -> dict[str, Any]:
     """One detector's figures, in percent of what they are of."""
     cells = {
         name: {measure: curves.rounded([row[key], *row[f"{key}_interval"]], 5) for measure, key in (("auroc", "auroc"), ("fpr", "fpr_at_95_tpr_id"))}
-        | {"rank": row["rank"]}
+        | {"rank": {"auroc": row["rank"], "fpr": row["fpr_rank"]}}
         for name, row in line.cells.items()
     }
     families = [[row["ood"], *curves.rounded([row["fpr_at_95_tpr_id"], *row["fpr_at_95_tpr_id_interval"]])] for row in line.families]

@@ -49,18 +49,18 @@ function showRanking() {
   const figures = units.flatMap((one) => one.detectors.filter((each) => each.cells[column]).map((each) => each.cells[column][measure]));
   const ends = domain(figures);
   fill("ranking", units.map((one) => el("div", { class: "card" }, el("div", { class: "wide" }, rankingOf(one, ends)))));
-  const ranked = measure === "auroc" && units.some((one) => one.detectors.some((each) => each.cells[column] && each.cells[column].rank));
+  const ranked = units.some((one) => one.detectors.some((each) => each.cells[column] && each.cells[column].rank[measure]));
   const shifted = units.some((one) => unwanted(one, column)) ? " This set shows ID classes in another look: telling it from ID is not wanted, so a low AUROC is good." : "";
   byId("ties").textContent = (ranked
     ? "Rank: 1 + the number of detectors that are significantly better (paired test, 5 %). Detectors under one bracket, and marked =, share a rank."
-    : "Ranks are tested for AUROC, on near-OOD and far-OOD sets.") + shifted;
+    : "There are no ranks here: they are for near-OOD and far-OOD sets.") + shifted;
 }
 
 function rankingOf(one, ends) {
   const { measure, column } = chosen;
   const rows = one.detectors.filter((each) => each.cells[column]);
   const figure = (each) => each.cells[column][measure];
-  const rank = (each) => (measure === "auroc" ? each.cells[column].rank : null);
+  const rank = (each) => each.cells[column].rank[measure];
   const down = (measure === "auroc") !== unwanted(one, column);
   const axis = el("span", { class: "ends" }, el("span", {}, percent(ends[0])), el("span", {}, percent(ends[1])));
   const columns = [
