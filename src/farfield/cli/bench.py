@@ -101,8 +101,8 @@ def bench(
             progress=step,
             each=lambda so_far: report.write(so_far.plain(), folder),
         )
-    value = results.plain()
-    paths = [*report.write(value, folder), report.write_page(value, folder)]
+        value = results.plain()
+        paths = [*report.write(value, folder), report.write_page(value, folder, step)]
     if json:
         typer.echo(report.to_json(value))
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from farfield.cli.app import Open, app, check_file, make_folder, say, show
+from farfield.cli.app import Open, app, check_file, make_folder, progress_bar, say, show
 from farfield.errors import InputError
 
 
@@ -39,11 +39,12 @@ def report_(
     if place != "-":
         check_file(Path(place))
         make_folder(Path(place).parent)
-    text = {
-        Format.html: lambda: report.page(value, folder),
-        Format.markdown: lambda: report.markdown(value),
-        Format.json: lambda: report.to_json(value),
-    }[format_]()
+    with progress_bar() as step:
+        text = {
+            Format.html: lambda: report.page(value, folder, step),
+            Format.markdown: lambda: report.markdown(value),
+            Format.json: lambda: report.to_json(value),
+        }[format_]()
     if place == "-":
         typer.echo(text)
         return

@@ -12,23 +12,31 @@ from PIL import Image
 
 from farfield import citations
 from farfield.benchmark import gallery
+from farfield.collect import Progress
 from farfield.report import curves
 from farfield.report.render import FAILED, Line, Value, blocks, notes, percent, title
 
 SIDES = (96, 64, 48, 32)  # pixels of pictures, the largest at which all of them fit in
 BUDGET = 2_000_000  # bytes of pictures in a page
-CLASSES = 1_000_000  # lines of the tables of classes in a page, over all detectors
+LINES = 60_000  # of the tables of classes in a page, over all classifiers and detectors; each has at least FEWEST
+FEWEST = 50
 
 
-def model(results: Value, folder: Path | None) -> dict[str, Any]:
+def model(results: Value, folder: Path | None, progress: Progress | None = None) -> dict[str, Any]:
     """The page's content.
 
     Args:
         results: the content of `results.json`.
         folder: where it lies; beside it are scores and pictures, without which the page has tables alone. `None` has none.
+        progress: called with what is done, how far, and out of how much.
     """
-    pool = Pool()
-    units = [_unit(results, entry, columns, lines, folder, pool) for entry, columns, lines in blocks(results)]
+    pool, units = Pool(), []
+    parts = blocks(results)
+    most = max(FEWEST, LINES // max(1, sum(len(lines) for _, _, lines in parts)))
+    for i, (entry, columns, lines) in enumerate(parts):
+        if progress is not None:
+            progress(f"report: {entry['name']}", i, len(parts))
+        units.append(_unit(results, entry, columns, lines, folder, pool, most))
     return {
         "rates": list(curves.RATES),
         "bandRates": list(curves.BAND),
@@ -77,7 +85,7 @@ def _smaller(picture: str, side: int) -> str:
         return ""
 
 
-def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[Line], folder: Path | None, pool: Pool) -> dict[str, Any]:
+def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[Line], folder: Path | None, pool: Pool, most: int) -> dict[str, Any]:
     """One classifier on one suite."""
     groups: Mapping[str, str] = next((suite["ood"] for suite in results["suites"] if suite["name"] == entry["suite"]), {})
     sets = [name for name in columns if all(name not in line.cells or line.cells[name]["ood"] is not None for line in lines)]
@@ -103,13 +111,13 @@ def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[
     rows = gallery.shown(told.scores, sizes[lines[0].detector])
     unit["drawn"] = {name: gallery.drawn(name, n) for name, n in sizes[lines[0].detector].items()}
     unit["shown"] = {name: {str(row): _shown(told, name, row, pool) for row in some} for name, some in rows.items()}
-    spent = 0
     for line, scores in zip(unit["detectors"], told.scores.values(), strict=True):
         line["curves"] = curves.curves(scores, told.beside)
         line["wrong"] = curves.wrong(scores)
         line["scores"] = {name: [float(f"{scores[name][row]:.5g}") for row in some] for name, some in rows.items()}
-        line["classes"] = [] if of is None or spent > CLASSES else curves.classes(scores["test"], of)
-        spent += len(line["classes"])
+        by_class = [] if of is None else curves.classes(scores["test"], of)
+        line["classCount"] = len(by_class)
+        line["classes"] = sorted(by_class, key=lambda row: (-row[2] / row[1], -row[3]))[:most]
     return unit
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import vl_convert
 
+from farfield.collect import Progress
 from farfield.files import cache_folder, put
 from farfield.report.model import model
 from farfield.report.render import Value, put_text
@@ -16,14 +17,15 @@ from farfield.report.render import Value, put_text
 ASSETS = Path(__file__).with_name("assets")
 
 
-def page(results: Value, folder: str | Path | None = None) -> str:
+def page(results: Value, folder: str | Path | None = None, progress: Progress | None = None) -> str:
     """The page for a benchmark's results.
 
     Args:
         results: the content of `results.json`.
         folder: where that lies, with `scores` and `pictures` beside it; without, the page has tables alone.
+        progress: called with what is done, how far, and out of how much.
     """
-    content = json.dumps(model(results, None if folder is None else Path(folder)), separators=(",", ":"), allow_nan=False)
+    content = json.dumps(model(results, None if folder is None else Path(folder), progress), separators=(",", ":"), allow_nan=False)
     parts = {
         "style": (ASSETS / "page.css").read_text("utf-8"),
         "vega": vega(),
@@ -33,9 +35,9 @@ def page(results: Value, folder: str | Path | None = None) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (ASSETS / "page.html").read_text("utf-8"))
 
 
-def write_page(results: Value, folder: str | Path) -> Path:
+def write_page(results: Value, folder: str | Path, progress: Progress | None = None) -> Path:
     """Writes `report.html` beside `results.json`, and returns its path."""
-    return put_text(Path(folder) / "report.html", page(results, folder))
+    return put_text(Path(folder) / "report.html", page(results, folder, progress))
 
 
 def vega() -> str:

@@ -246,9 +246,11 @@ function showPictures() {
 function showClasses() {
   const rows = line().classes;
   const n = unit().nId;
-  const flags = rows.reduce((sum, row) => sum + row[2], 0);
+  const kept = content.rates.indexOf(Math.round(1000 * (1 - content.kept)));
+  const flags = line().curves.flagged[kept][0];
+  const some = rows.length < line().classCount ? ` These are the ${counted(rows.length)} of ${counted(line().classCount)} classes with the most.` : "";
   byId("classes-note").textContent = rows.length === 0 ? "The classes of the ID test images are not known." :
-    `${chosen.detector} on ${unitName(unit())}, where 95 % of ID is kept: ${counted(flags)} of ${counted(n)} ID test images are flagged. By ${unit().classesAre}; \u25B2 marks classes with more than chance makes (binomial, Holm, 5 %).`;
+    `${chosen.detector} on ${unitName(unit())}, where 95 % of ID is kept: ${counted(flags)} of ${counted(n)} ID test images are flagged. By ${unit().classesAre}; \u25B2 marks classes with more than chance makes (binomial, Holm, 5 %).${some}`;
   const columns = [
     { key: "class", label: "Class", value: (row) => nameOf(row[0]), name: true, cell: (row) => nameOf(row[0]) },
     { key: "n", label: "images", number: true, down: true, value: (row) => row[1], cell: (row) => counted(row[1]) },
