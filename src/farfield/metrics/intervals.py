@@ -254,10 +254,11 @@ def ap_interval(
 def codes_of(clusters: IdSets, outs: Sequence[Vector]) -> list[Codes]:
     """Number the clusters of each set from 0, for `bincount`; where there are none, every image is its own."""
     clusters, sizes = [None] * len(outs) if clusters is None else clusters, [y.size for y in outs]
-    ids = [np.arange(n) if c is None else as_scores(c, "clusters") for c, n in zip(clusters, sizes, strict=False)]
-    if len(clusters) != len(sizes) or [c.size for c in ids] != sizes:
+    ids = [None if c is None else as_scores(c, "clusters") for c in clusters]
+    if len(ids) != len(sizes) or any(c is not None and c.size != n for c, n in zip(ids, sizes, strict=True)):
         raise InputError(f"`clusters` must number the source of each OOD image; the OOD sets have {sizes} images.")
-    return [np.unique(c, return_inverse=True)[1].astype(np.int64) for c in ids]
+    own = [np.arange(n, dtype=np.int64) for n in sizes]
+    return [n if c is None else np.unique(c, return_inverse=True)[1].astype(np.int64) for c, n in zip(ids, own, strict=True)]
 
 
 def tail_of(level: float) -> float:

@@ -143,6 +143,8 @@ function showFamilies() {
 
 // Scores
 
+const OTHERS = 5; // lines of other detectors in a plot, the best
+
 const flaggedAt = (each, i) => each.curves.flagged[i][0] / unit().nId;
 
 function rocOf(each, set) {
@@ -178,7 +180,8 @@ function plotsOf({ name: set, group, n, sources }) {
   const first = plot(`Histogram of the scores of ${each.name}: ID, and ${set}`, histogram(closed, [from, to]), bins.length, (i) => bins[i].middle, binSaid, () => (cut() === null || cut() < from || cut() > to ? null : cut()));
   const curve = rocOf(each, set);
   const band = bandOf(each, set);
-  const others = unit().detectors.filter((other) => other !== each && other.curves).flatMap((other) => rocOf(other, set).map((point) => ({ ...point, i: point.i, d: other.name })));
+  const best = unit().detectors.filter((other) => other !== each && other.cells[set]).sort((a, b) => b.cells[set].auroc[0] - a.cells[set].auroc[0]).slice(0, OTHERS);
+  const others = best.flatMap((other) => rocOf(other, set).map((point) => ({ ...point, d: other.name })));
   const rocSaid = (i) => i < 0 ? "" : `Of 100 ID flagged ${curve[i].x.toFixed(1)}, of 100 OOD caught ${curve[i].y.toFixed(1)} (${bandAt(band, curve[i].x).map((end) => end.toFixed(1)).join(" to ")}).`;
   const second = plot(`ROC curve of ${each.name} on ${set}: AUROC ${percent(each.cells[set].auroc[0])} %`, roc(curve, band, others), curve.length, (i) => curve[i].x, rocSaid, () => 100 * flaggedAt(each, chosen.rate));
   const about = `${kind(group)}, ${counted(n)} image${n === 1 ? "" : "s"}${sources ? ` from ${sources} sources, which the intervals resample` : ""}; AUROC ${percent(each.cells[set].auroc[0])} (${range(each.cells[set].auroc)})`;
