@@ -31,7 +31,8 @@ const pixel = (colours) => {
   for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
   return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
 };
-const light = (rgb) => rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)).reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+const light = (rgb) => rgb.reduce((sum, c, i) => sum + linear(c / 255) * [0.2126, 0.7152, 0.0722][i], 0);
 const found = [];
 for (const one of document.querySelectorAll(arguments[0])) {
   const text = [...one.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data).join("").trim();
@@ -47,32 +48,50 @@ for (const one of document.querySelectorAll(arguments[0])) {
 }
 return found;
 """
+CAUGHT = """
+return [...document.getElementById("caught-table").tBodies[0].rows].map((row) =>
+  [row.cells[0].firstChild.data, [row.cells[0].querySelector("small").textContent, row.cells[1].textContent, row.cells[2].textContent]]);
+"""
 TABLE = """
 const table = document.getElementById(arguments[0]);
 return table && [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent));
 """
 FIGURES = """
 return [...document.getElementById(arguments[0]).tBodies[0].rows].map((row) => ({
-  rank: row.cells[0].textContent, bracket: row.cells[0].className.split(" ").filter((name) => name.startsWith("tie")).join(" "),
-  detector: row.cells[1].textContent, figure: row.cells[2].querySelector("strong").textContent, interval: row.cells[2].querySelector("small").textContent,
-  bar: ["left", "width"].map((key) => row.querySelector(".whisker i").style[key]), dot: row.querySelector(".whisker b").style.left,
+  rank: row.cells[0].textContent,
+  brackets: [...row.cells[0].querySelectorAll(".tie")].map((tie) => [...tie.classList].find((name) => name.startsWith("tie-"))),
+  detector: row.cells[1].textContent,
+  figure: row.cells[2].querySelector("strong").textContent,
+  interval: row.cells[2].querySelector("small").textContent,
+  bar: ["left", "width"].map((key) => row.querySelector(".whisker i").style[key]),
+  dot: row.querySelector(".whisker b").style.left,
 }));
+"""
+SORTS = """
+const heads = [...document.getElementById(arguments[0]).tHead.querySelectorAll("th[aria-sort]")];
+return heads.map((head) => [head.querySelector("button").dataset.key, head.getAttribute("aria-sort")]);
 """
 SLIDE = """
 const rate = document.getElementById("rate");
-const places = [];
-for (let place = 0; place <= Number(rate.max) && places.at(-1) !== arguments[0]; place++) {
+let [low, high] = [0, Number(rate.max)];
+while (low <= high) {
+  const place = Math.floor((low + high) / 2);
   rate.value = place;
   rate.dispatchEvent(new Event("input", { bubbles: true }));
-  places.push(document.getElementById("rate-said").textContent);
+  const said = parseInt(document.getElementById("rate-said").textContent, 10);
+  if (said === arguments[0]) return;
+  [low, high] = said < arguments[0] ? [place + 1, high] : [low, place - 1];
 }
-return places;
 """
 STRIPS = """
-return [...document.querySelectorAll("#pictures > h3")].map((head) => [head.firstChild.data, head.nextElementSibling.matches("ul")
-  ? [...head.nextElementSibling.querySelectorAll("figure")].map((figure) => ({ score: figure.querySelector("strong").textContent,
-    text: figure.querySelector("figcaption").textContent, called: figure.querySelector(".called").textContent,
-    image: figure.querySelector("img") && { alt: figure.querySelector("img").getAttribute("alt"), src: figure.querySelector("img").getAttribute("src") } })) : []]);
+const text = (figure, part) => figure.querySelector(part).textContent.toWellFormed();
+const about = (figure) => {
+  const image = figure.querySelector("img");
+  const found = { score: text(figure, "strong"), text: text(figure, "figcaption"), called: text(figure, ".called") };
+  return { ...found, image: image && { alt: image.getAttribute("alt").toWellFormed(), src: image.getAttribute("src") } };
+};
+const strip = (list) => (list.matches("ul") ? [...list.querySelectorAll("figure")].map(about) : []);
+return [...document.querySelectorAll("#pictures > h3")].map((head) => [head.firstChild.data, strip(head.nextElementSibling)]);
 """
 
 
@@ -112,7 +131,8 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console has of warnings and errors since it was last looked at."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]  # type: ignore[no-untyped-call]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
 
     def asked_for(self) -> list[str]:
         """The addresses that were asked for since the page was opened."""
@@ -140,7 +160,7 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """The text of an element, in sight or not."""
-        return str(self.js("return document.querySelector(arguments[0]).textContent", selector))
+        return str(self.js("return document.querySelector(arguments[0]).textContent.toWellFormed()", selector))
 
     def pick(self, select: str, label: str) -> None:
         """Chooses the option of a label, as a person does, in a list of choices."""
@@ -161,10 +181,13 @@ class Browser:
         found: list[dict[str, Any]] = self.js(FIGURES, name)
         return found
 
+    def caught(self) -> dict[str, list[str]]:
+        """Of each set, in the order of the table: what it is, the share that is caught, and its interval."""
+        return dict(self.js(CAUGHT))
+
     def sorts(self, name: str) -> dict[str, str]:
         """By the columns of a table that sort, how they do."""
-        script = "return [...document.querySelectorAll(`#${arguments[0]} th[aria-sort]`)].map((head) => [head.querySelector('button').dataset.key, head.getAttribute('aria-sort')])"
-        return dict(self.js(script, name))
+        return dict(self.js(SORTS, name))
 
     def press(self, name: str, key: str) -> None:
         """Clicks a column's head; a set's name may be anything, so the button is looked for by its value."""
@@ -178,9 +201,9 @@ class Browser:
         return {heading.strip(): figures for heading, figures in self.js(STRIPS)}
 
     def slide_to(self, rate: int) -> None:
-        """Drags the slider from its low end to where it says so many of 1,000."""
-        places = self.js(SLIDE, f"{rate} of 1,000")
-        assert self.text("#rate-said") == f"{rate} of 1,000", f"the slider has {places}"
+        """Drags the slider to and fro until it says so many of 1,000."""
+        self.js(SLIDE, rate)
+        assert self.text("#rate-said") == f"{rate} of 1,000"
 
     def contrasts(self, selector: str = "body *") -> list[tuple[str, float, list[int], list[int]]]:
         """Of every text in sight: what it is, its contrast with its background (WCAG 2), and the two colours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -64,9 +65,16 @@ def test_the_roc_band_is_the_fpr_interval_seen_from_the_other_side() -> None:
     rng = np.random.default_rng(1)
     s_in, s_out, clusters = rng.normal(1, 1, 300), rng.normal(0, 1, 200), rng.integers(20, size=200)
     for ids in (None, clusters):
+        bands = m.roc_band(s_in, s_out, np.linspace(0, 0.99, 60).tolist(), clusters=ids)
+        assert all(a.low <= b.low and a.high <= b.high and a.low <= a.high for a, b in itertools.pairwise(bands))
         for flagged, band in zip((0.0, 0.05, 0.4), m.roc_band(s_in, s_out, (0.0, 0.05, 0.4), clusters=ids, draws=2000), strict=True):
             fpr = m.fpr_interval(s_in, s_out, clusters=ids, tpr=1 - flagged)
             assert band == pytest.approx((1 - fpr.high, 1 - fpr.low), abs=1e-12)
+
+
+def test_ends_can_but_rise() -> None:
+    given = [m.Interval(0.1, 0.5), m.Interval(0.3, 0.9), m.Interval(0.0, 0.7), m.Interval(0.4, 1.0)]
+    assert m.rising(given) == [(0.1, 0.5), (0.3, 0.7), (0.3, 0.7), (0.4, 1.0)]
 
 
 def test_the_roc_band_is_right_often_enough() -> None:

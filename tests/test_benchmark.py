@@ -176,7 +176,38 @@ def test_ranks_count_who_is_significantly_better(finished: tuple[Path, dict[str,
                 out_difference = out_placed[0] - out_placed[1]
                 error = np.sqrt(difference.var(ddof=1) / 200 + out_difference.var(ddof=1) / 80)
                 better += 2 * stats.norm.sf(difference.mean() / error) < 0.05
-        assert rows[name]["rank"] == 1 + better
+        assert rows[name]["rank"] == 1 + better == 1 + len(rows[name]["beaten_by"])
+
+
+def test_who_is_better_is_said_of_each_set_and_by_fpr(finished: tuple[Path, dict[str, Any]]) -> None:
+    """Against the public tests on the scores; where two differ, only the worse of them is beaten."""
+    out, value = finished
+    for name in ("random-0", "random-1"):
+        scores = load_file(out / "scores" / "quarters" / f"{name}.safetensors")
+        mine = [row for row in value["rows"] if row["classifier"] == name]
+        assert all(row["beaten_by"] is None for row in mine if row["group"] in ("shifted", "unit-test"))
+        for row in mine:
+            if row["group"] not in ("near", "far"):
+                continue
+            sets = [row["ood"]] if row["ood"] else {"near": ["paler"], "far": ["dark", "shots"]}[row["group"]]
+            clusters = [scores[f"clusters/{s}"].numpy() if f"clusters/{s}" in scores else None for s in sets]
+            for key, figure, sign in (("beaten_by", "auroc", 1), ("fpr_beaten_by", "fpr_at_95_tpr_id", -1)):
+                better = []
+                for other in mine:
+                    if (other["ood"], other["group"]) == (row["ood"], row["group"]) and sign * (other[figure] - row[figure]) > 0:
+                        pair = [
+                            (scores[f"{d['detector']}/test"].numpy(), [scores[f"{d['detector']}/{s}"].numpy() for s in sets]) for d in (other, row)
+                        ]
+                        if key == "beaten_by":
+                            found = ff.metrics.paired_placement_test(
+                                *([ff.metrics.placements(s_in, s) for s in outs] for s_in, outs in pair), clusters=clusters, widen=False
+                            )
+                        else:
+                            found = ff.metrics.paired_acceptance_test(
+                                *([ff.metrics.acceptance(s_in, s) for s in outs] for s_in, outs in pair), clusters=clusters, widen=False
+                            )
+                        better += [other["detector"]] if found.p_value < 0.05 else []
+                assert sorted(row[key]) == sorted(better)
 
 
 def test_a_second_run_reads_the_store(finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +216,8 @@ def test_a_second_run_reads_the_store(finished: tuple[Path, dict[str, Any]], mon
     monkeypatch.setattr(ff.Classifier, "outputs", lambda *_: pytest.fail("the classifier ran"))
     again = benchmark.run([(suite(), nets)], {"energy": parse("energy")}, out=out).plain()
     before = [r for r in value["rows"] if (r["classifier"], r["detector"]) == ("random-0", "energy")]
-    # A rank is among the detectors of its own run.
-    assert [{**row, "rank": None} for row in again["rows"]] == [{**row, "rank": None} for row in before]
+    alone = {"rank": None, "beaten_by": None, "fpr_beaten_by": None}  # these are among the detectors of their own run
+    assert [{**row, **alone} for row in again["rows"]] == [{**row, **alone} for row in before]
     assert again["cost"]["forward_seconds"] == 0
 
 

@@ -80,10 +80,15 @@ def test_what_is_flagged_and_caught_is_counted(s_in: np.ndarray, s_out: np.ndarr
         k = sum(s < limit for s in s_in)
         n = len(s_in)
         sure = (stats.beta.ppf(0.025, k, n - k + 1) if k else 0, stats.beta.ppf(0.975, k + 1, n - k) if k < n else 1)
-        assert found["flagged"][i] == pytest.approx([k, *sure], abs=1e-4)
-        assert found["caught"]["ood"][i][0] == pytest.approx(np.mean([s < limit for s in s_out]), abs=1e-4)
-        assert found["caught"]["ood"][i][1] - 1e-4 <= found["caught"]["ood"][i][0] <= found["caught"]["ood"][i][2] + 1e-4
-        assert found["thresholds"][i] is None if np.isinf(limit) else found["thresholds"][i] == pytest.approx(limit, rel=1e-5)
+        assert found["flagged"][i] == k
+        assert found["caught"]["ood"][i] == sum(s < limit for s in s_out)
+        if rate <= 500:
+            assert found["flaggedIntervals"][i] == pytest.approx(sure, abs=1e-4)
+            low, high = found["caughtIntervals"]["ood"][i]
+            assert low - 1e-4 <= found["caught"]["ood"][i] / len(s_out) <= high + 1e-4
+            assert float(found["thresholds"][i]) == pytest.approx(limit, rel=1e-8)
+    assert len(found["thresholds"]) == len(found["flaggedIntervals"]) == sum(rate <= 500 for rate in curves.RATES)
+    json.dumps(found, allow_nan=False)
 
 
 def test_false_alarms_by_class_are_counted_and_marked() -> None:
@@ -189,7 +194,7 @@ def test_the_model_has_the_figures_of_the_results(finished: tuple[Path, dict[str
     found = model(benchmark.read(out)[0], out)
     assert [unit["name"] for unit in found["units"]] == ["random-0", "random-1"]
     for unit in found["units"]:
-        assert unit["told"] and unit["nId"] == 200 and unit["classNames"] == ["a", "b", "c", "d"]
+        assert unit["missing"] == "" and unit["nId"] == 200 and unit["classNames"] == ["a", "b", "c", "d"]
         assert {s["name"]: (s["group"], s["n"], s["sources"]) for s in unit["sets"]} == {
             "paler": ("near", 80, 0), "dark": ("far", 60, 0), "shots": ("far", 60, 6), "other": ("shifted", 40, 0),
         }  # fmt: skip
@@ -203,21 +208,23 @@ def test_the_model_has_the_figures_of_the_results(finished: tuple[Path, dict[str
                     cell = line["cells"][row["ood"] or row["group"]]
                     assert cell["auroc"] == pytest.approx([row["auroc"], *row["auroc_interval"]], abs=1e-5)
                     assert cell["fpr"] == pytest.approx([row["fpr_at_95_tpr_id"], *row["fpr_at_95_tpr_id_interval"]], abs=1e-5)
-                    assert cell["rank"] == {"auroc": row["rank"], "fpr": row["fpr_rank"]}
+                    assert cell["beatenBy"] == {"auroc": row["beaten_by"], "fpr": row["fpr_beaten_by"]}
             scores = told(out, unit["name"])
             s_in = scores[f"{line['name']}/test"]
             at = curves.RATES.index(50)
             kept = max(t for t in s_in if (s_in >= t).mean() >= 0.95)
             for name in ("paler", "dark", "shots", "other"):
                 caught = (scores[f"{line['name']}/{name}"] < kept).mean()
-                assert line["curves"]["caught"][name][at][0] == pytest.approx(caught, abs=1e-4)
+                assert line["curves"]["caught"][name][at] == (scores[f"{line['name']}/{name}"] < kept).sum()
                 assert 1 - caught == pytest.approx(line["cells"][name]["fpr"][0], abs=1e-4)
             for name, rows_shown in unit["shown"].items():
-                for place, (row, (called, picture, taken, label)) in enumerate(rows_shown.items()):
+                for row, (called, picture, taken, label) in rows_shown.items():
                     assert called == f"{name}[{row}]" and found["pictures"][picture].startswith("data:image/webp;base64,")
                     assert taken == scores[f"classes/{name}"][int(row)] and label == scores[f"labels/{name}"][int(row)]
-                    assert line["scores"][name][place] == pytest.approx(float(scores[f"{line['name']}/{name}"][int(row)]), rel=1e-4)
-                assert set(line["wrong"][name]) <= set(map(int, rows_shown)) and set(unit["drawn"][name]) <= set(map(int, rows_shown))
+                for key in ("wrong", "drawn"):
+                    for row, value_shown in line[key][name]:
+                        assert str(row) in rows_shown
+                        assert value_shown == pytest.approx(float(scores[f"{line['name']}/{name}"][row]), rel=1e-4)
 
 
 def test_scores_of_another_run_are_not_taken_for_this_ones(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -231,16 +238,17 @@ def test_scores_of_another_run_are_not_taken_for_this_ones(finished: tuple[Path,
         units: list[dict[str, Any]] = model(benchmark.results.checked(value), tmp_path)["units"]
         return units[0]
 
-    assert found(tensors)["told"]
-    assert not found({k: v for k, v in tensors.items() if k != "msp/dark"})["told"]
-    assert not found({**tensors, "msp/test": tensors["msp/test"][:-1]})["told"]
-    assert not found({**tensors, "msp/test": np.full(200, np.nan, np.float32)})["told"]
-    assert not found({**tensors, "msp/test": tensors["msp/test"].reshape(2, 100)})["told"]
+    assert found(tensors)["missing"] == ""
+    assert "lack some of msp" in found({k: v for k, v in tensors.items() if k != "msp/dark"})["missing"]
+    assert "lack some of msp" in found({**tensors, "msp/test": np.full(200, np.nan, np.float32)})["missing"]
+    assert "lack some of msp" in found({**tensors, "msp/test": tensors["msp/test"].reshape(2, 100)})["missing"]
+    assert "are of another run: msp on" in found({**tensors, "msp/test": tensors["msp/test"][:-1]})["missing"]
+    assert "are of another run: msp on paler" in found({**tensors, "msp/paler": tensors["msp/paler"] + 1})["missing"]
     fewer = found({**{k: v for k, v in tensors.items() if "labels" not in k}, "classes/test": tensors["classes/test"][:-1]})
-    assert fewer["told"] and fewer["detectors"][0]["classes"] == []  # what is beside may be missing
+    assert fewer["missing"] == "" and fewer["detectors"][0]["classes"] == []  # what is beside may be missing
     path.write_bytes(b"no tensors")
-    assert not model(benchmark.results.checked(value), tmp_path)["units"][0]["told"]
-    assert not model(benchmark.results.checked(value), None)["units"][0]["told"]
+    assert "There are no scores beside" in model(benchmark.results.checked(value), tmp_path)["units"][0]["missing"]
+    assert "There are no scores beside" in model(benchmark.results.checked(value), None)["units"][0]["missing"]
 
 
 def test_the_headline_is_the_best_mean(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -277,6 +285,15 @@ def changed(value: dict[str, Any], change: Callable[[dict[str, Any]], object]) -
         (lambda v: v["classifiers"][0].__setitem__("class_names", "abc"), "classifiers[0] has class_names 'abc'"),
         (lambda v: v["suites"][0].__setitem__("ood", []), "suites[0] has ood []"),
         (lambda v: v.__setitem__("cost", []), "cost is not an object"),
+        (lambda v: v["cost"].__setitem__("total_seconds", float("inf")), "cost has inf for total_seconds"),
+        (lambda v: v["cost"].__setitem__("per_detector", {"msp": None}), "cost has no objects of seconds in per_detector"),
+        (lambda v: v["cost"].__setitem__("per_detector", {"msp": {"fit": "fast"}}), "cost has 'fast' for fit"),
+        (lambda v: v["rows"].pop(0) and None, "rows have msp of random-0 on paler (near) 0 times"),
+        (lambda v: v["rows"].append(v["rows"][0]), "rows have msp of random-0 on paler (near) 2 times"),
+        (lambda v: v["rows"][0].__setitem__("n_ood", 0), "rows[0] is of no images"),
+        (lambda v: v["rows"][1].__setitem__("auroc_interval", [0.9, 0.1]), "rows[1] has auroc_interval [0.9, 0.1]"),
+        (lambda v: v["rows"][1].__setitem__("beaten_by", "msp"), "rows[1] has beaten_by 'msp'"),
+        (lambda v: v["classifiers"][0].__setitem__("id_accuracy", None), "classifiers[0] has id_accuracy or its interval alone"),
         (lambda v: v.__setitem__("papers", {"msp": 1}), "papers and command are not texts"),
         (lambda v: v.__setitem__("command", ["farfield"]), "papers and command are not texts"),
         (lambda v: v.__setitem__("warnings", [{"classifier": "a"}]), "warnings[0] has no detector"),
@@ -297,12 +314,12 @@ def test_results_of_older_versions_are_read(finished: tuple[Path, dict[str, Any]
     for key in ("papers", "command", "unreadable"):
         del value[key]
     for row in value["rows"]:
-        del row["fpr_rank"], row["sources"]
+        del row["beaten_by"], row["fpr_beaten_by"], row["sources"]
     for entry in value["classifiers"]:
         del entry["class_names"]
     (tmp_path / "results.json").write_text(json.dumps(value))
     read, folder = benchmark.read(tmp_path)
-    assert folder == tmp_path and read["command"] is None and read["rows"][0]["fpr_rank"] is None
+    assert folder == tmp_path and read["command"] is None and read["rows"][0]["beaten_by"] is None
     assert "Farfield report" in report.page(read, folder)
     assert benchmark.read(tmp_path / "results.json") == (read, folder)
 

@@ -113,6 +113,13 @@ def labelled_data(data: Data, classes: int, labels: Sequence[str] | None, class_
     )
 
 
+def class_names(data: Data, classes: int) -> tuple[str, ...]:
+    """The names of the classes from the folders of labelled data; none where there are no folders."""
+    folders = getattr(data, "folders", ())
+    named = dict(zip(data.labels.tolist(), folders, strict=True)) if folders and isinstance(data, Files | Hub) else {}
+    return tuple(named.get(index, f"class {index}") for index in range(classes)) if named else ()
+
+
 # --- arrays -------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,19 @@ Gallery = dict[str, dict[str, dict[str, str]]]
 
 def flagged(s_in: Scores) -> list[int]:
     """The ID pictures most wrongly taken for OOD where 95 % of ID is kept: those of the lowest scores, lowest first."""
-    worst = np.argsort(s_in, kind="stable")[:ID_SHOWN]
-    return [int(row) for row in worst if s_in[row] < threshold_at_tpr(s_in)]
+    limit = threshold_at_tpr(s_in)
+    return [int(row) for row in np.argsort(s_in, kind="stable")[:ID_SHOWN] if s_in[row] < limit]
 
 
 def accepted(s_in: Scores, s_out: Scores) -> list[int]:
     """The OOD pictures most wrongly taken for ID there: those of the highest scores, highest first."""
-    worst = np.argsort(-s_out, kind="stable")[:OOD_SHOWN]
-    return [int(row) for row in worst if s_out[row] >= threshold_at_tpr(s_in)]
+    limit = threshold_at_tpr(s_in)
+    return [int(row) for row in np.argsort(-s_out, kind="stable")[:OOD_SHOWN] if s_out[row] >= limit]
+
+
+def wrong(scores: Mapping[str, Scores]) -> dict[str, list[int]]:
+    """The rows of each set that a detector is most wrong about; `test` is the ID one."""
+    return {name: flagged(values) if name == "test" else accepted(scores["test"], values) for name, values in scores.items()}
 
 
 def drawn(name: str, n: int) -> list[int]:
@@ -49,14 +55,12 @@ def drawn(name: str, n: int) -> list[int]:
     return sorted(int(row) for row in np.random.default_rng(seed).choice(n, size=min(n, DRAWN), replace=False))
 
 
-def shown(scores: Mapping[str, Mapping[str, Scores]], sets: Mapping[str, int]) -> dict[str, list[int]]:
-    """The rows of each set, `test` the first, that some detector or nobody in particular has chosen."""
-    rows = {name: set(drawn(name, n)) for name, n in sets.items()}
-    for mine in scores.values():
-        rows["test"] |= set(flagged(mine["test"]))
-        for name in sets:
-            if name != "test":
-                rows[name] |= set(accepted(mine["test"], mine[name]))
+def shown(scores: Iterable[Mapping[str, Scores]], sizes: Mapping[str, int]) -> dict[str, list[int]]:
+    """The rows of each set that some detector is most wrong about, or that are drawn."""
+    rows = {name: set(drawn(name, n)) for name, n in sizes.items()}
+    for mine in scores:
+        for name, some in wrong(mine).items():
+            rows[name] |= set(some)
     return {name: sorted(some) for name, some in rows.items()}
 
 
@@ -72,8 +76,14 @@ def gallery(gathered: Mapping[str, Gathered], rows: Mapping[str, Iterable[int]])
         for row in some:
             item = int(items[row])
             picture = picture_of(entry.data, item)
-            found[name][str(row)] = {"name": name_of(entry.data, item), "picture": "" if picture is None else encoded(picture)}
+            found[name][str(row)] = {"name": _within(entry.data, name_of(entry.data, item)), "picture": "" if picture is None else encoded(picture)}
     return found
+
+
+def _within(data: Any, name: str) -> str:
+    """A file's name in the folder of its data set; another name as it is."""
+    root = getattr(data, "root", None)
+    return name.removeprefix(f"{root}{os.sep}") if isinstance(root, str | Path) else name
 
 
 def _ids(outputs: Outputs | Stored) -> torch.Tensor:

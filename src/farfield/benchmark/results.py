@@ -31,8 +31,9 @@ class Row:
     n_id: int
     n_ood: int
     sources: int | None = None  # how many sources the OOD pictures are from, where they share some
-    rank: int | None = None  # 1 + the number of detectors whose AUROC is significantly better on the same pictures; none for a part of a set
-    fpr_rank: int | None = None  # likewise, of fpr_at_95_tpr_id
+    rank: int | None = None  # 1 + the number of detectors in `beaten_by`; none for parts of sets and for `shifted` ones
+    beaten_by: list[str] | None = None  # detectors whose AUROC is significantly better on the same pictures
+    fpr_beaten_by: list[str] | None = None  # likewise, whose fpr_at_95_tpr_id is
 
 
 @dataclass
@@ -72,7 +73,9 @@ def read(path: str | Path) -> tuple[dict[str, Any], Path]:
         return checked(value), path.parent
     except (OSError, ValueError, TypeError, RecursionError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-        raise InputError(f"{path} cannot be read as the results of `farfield bench`: {said.rstrip('.')}.") from error
+        raise InputError(
+            f"{path} cannot be read as the results of `farfield bench`: {said.rstrip('.')}. Give the results.json of a run, or its folder."
+        ) from error
 
 
 def checked(value: Any) -> dict[str, Any]:
@@ -92,7 +95,35 @@ def checked(value: Any) -> dict[str, Any]:
             raise ValueError(f"{name} is not an object")
     if not all(isinstance(paper, str) for paper in found["papers"].values()) or not isinstance(found["command"], str | None):
         raise ValueError("papers and command are not texts")
+    _check_cost(found["cost"])
+    _check_rows(found["rows"])
     return found
+
+
+def _check_cost(cost: Mapping[str, Any]) -> None:
+    """Seconds by stage, and by detector and stage."""
+    detectors = cost.get("per_detector", {})
+    if not isinstance(detectors, Mapping) or not all(isinstance(stages, Mapping) for stages in detectors.values()):
+        raise ValueError("cost has no objects of seconds in per_detector")
+    for stages in ({k: v for k, v in cost.items() if k != "per_detector"}, *detectors.values()):
+        for stage, seconds in stages.items():
+            if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+                raise ValueError(f"cost has {seconds!r:.60} for {stage}")
+
+
+def _check_rows(rows: list[dict[str, Any]]) -> None:
+    """Every detector of a classifier has been judged on the same sets, once."""
+    judged: dict[tuple[str, str], dict[str, list[tuple[Any, ...]]]] = {}
+    for i, row in enumerate(rows):
+        if 0 in (row["n_id"], row["n_ood"]):
+            raise ValueError(f"rows[{i}] is of no images")
+        judged.setdefault((row["suite"], row["classifier"]), {}).setdefault(row["detector"], []).append((row["ood"], row["group"]))
+    for (_, classifier), detectors in judged.items():
+        sets = set().union(*detectors.values())
+        for detector, mine in detectors.items():
+            for ood, group in sets:
+                if mine.count((ood, group)) != 1:
+                    raise ValueError(f"rows have {detector} of {classifier} on {ood or 'the mean'} ({group}) {mine.count((ood, group))} times")
 
 
 def _list(name: str, value: Any) -> list[Any]:
@@ -112,6 +143,8 @@ def _entry(where: str, entry: Any, kinds: Kinds) -> dict[str, Any]:
             raise ValueError(f"{where} has no {key}")
         if key in entry and not fine(entry[key]):
             raise ValueError(f"{where} has {key} {entry[key]!r:.60}")
+    if "id_accuracy" in kinds and (entry["id_accuracy"] is None) != (entry["id_accuracy_interval"] is None):
+        raise ValueError(f"{where} has id_accuracy or its interval alone")
     return {**entry, **{key: None for key in kinds if key not in entry}}
 
 
@@ -124,7 +157,7 @@ def _share(value: Any) -> bool:
 
 
 def _interval(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_share, value))
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_share, value)) and value[0] <= value[1]
 
 
 def _whole(value: Any) -> bool:
@@ -144,6 +177,7 @@ def _table(value: Any) -> bool:
 
 
 _KINDS: dict[str, Callable[[Any], bool]] = {"str": _text, "float": _share, "tuple[float, float]": _interval, "int": _whole}
+_KINDS["list[str]"] = _texts
 _KINDS |= {f"{name} | None": _or_none(fine) for name, fine in _KINDS.items()}
 _ROW: Kinds = {f.name: (_KINDS[str(f.type)], f.default is MISSING) for f in fields(Row)}
 _ENTRIES: dict[str, Kinds] = {

@@ -70,9 +70,9 @@ def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: 
 
 
 def rank(rows: Sequence[Row], placed: Mapping[str, Mapping[str, ScoredSet]]) -> None:
-    """Gives each near and far set and each mean its ranks among the detectors of one classifier; those that cannot be told apart share one.
+    """Says of each near and far set, and of each mean, which detectors of one classifier are significantly better than which.
 
-    A rank is 1 + the number of detectors that are significantly better, paired, by AUROC or by FPR.
+    Better by AUROC or by FPR, paired, at 5 %, not corrected for the number of pairs.
     """
     sets = {name: scored.group for mine in placed.values() for name, scored in mine.items() if scored.group in MEANS}
     columns: list[tuple[str | None, str]] = [*((None, group) for group in MEANS), *sets.items()]
@@ -82,11 +82,10 @@ def rank(rows: Sequence[Row], placed: Mapping[str, Mapping[str, ScoredSet]]) -> 
             row.detector: [s for name, s in placed[row.detector].items() if ood == name or (ood is None and s.group == group)] for row in column
         }
         for row in column:
-            others = [other for other in column if other is not row]
-            row.rank = 1 + sum(o.auroc > row.auroc and _auroc_differs(members[o.detector], members[row.detector]) for o in others)
-            row.fpr_rank = 1 + sum(
-                o.fpr_at_95_tpr_id < row.fpr_at_95_tpr_id and _fpr_differs(members[o.detector], members[row.detector]) for o in others
-            )
+            mine = members[row.detector]
+            row.beaten_by = [o.detector for o in column if o.auroc > row.auroc and _auroc_differs(members[o.detector], mine)]
+            row.fpr_beaten_by = [o.detector for o in column if o.fpr_at_95_tpr_id < row.fpr_at_95_tpr_id and _fpr_differs(members[o.detector], mine)]
+            row.rank = 1 + len(row.beaten_by)
 
 
 def _auroc_differs(a: Sequence[ScoredSet], b: Sequence[ScoredSet]) -> bool:

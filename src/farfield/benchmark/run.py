@@ -205,10 +205,10 @@ def _judge(
     with timed(seconds, "metrics"):
         rank([row for row in results.rows if (row.classifier, row.suite) == (classifier, suite.name)], placed)
     for key in ("test", *(o.name for o in suite.ood)):
-        kept |= {f"{column}/{key}": values for column, values in _told(gathered[key]).items()}
+        kept |= {f"{column}/{key}": values for column, values in _beside(gathered[key]).items()}
     with timed(seconds, "gallery"):
-        named = {name: {key: kept[f"{name}/{key}"].double().numpy() for key in ("test", *sets)} for name, sets in placed.items()}
-        rows = shown(named, {key: len(gathered[key].outputs) for key in ("test", *(o.name for o in suite.ood))})
+        scored_sets = [{key: kept[f"{name}/{key}"].double().numpy() for key in ("test", *sets)} for name, sets in placed.items()]
+        rows = shown(scored_sets, {key: len(gathered[key].outputs) for key in ("test", *(o.name for o in suite.ood))})
         save(pictures_path(out, suite.name, classifier), gallery(gathered, rows))
     path = scores_path(out, suite.name, classifier)
     try:
@@ -234,7 +234,7 @@ def score(detector: Detector, outputs: Outputs | Stored) -> Float[Tensor, " n"]:
     return torch.cat([detector(chunk) for chunk in chunks(outputs, SCORED)])
 
 
-def _told(entry: Gathered) -> dict[str, Tensor]:
+def _beside(entry: Gathered) -> dict[str, Tensor]:
     """What a report needs of a set beside the scores: the class each picture is taken for, the one it is of, and which share a source."""
     found: dict[str, list[Tensor]] = {}
     for chunk in chunks(entry.outputs):
@@ -243,8 +243,8 @@ def _told(entry: Gathered) -> dict[str, Tensor]:
             found.setdefault("classes", []).append(chunk.predictions().int())
         if "labels" in columns:
             found.setdefault("labels", []).append(columns["labels"].int())
-    told = {column: torch.cat(values) for column, values in found.items()}
-    return told | ({} if entry.clusters is None else {"clusters": entry.clusters})
+    columns_of = {column: torch.cat(values) for column, values in found.items()}
+    return columns_of | ({} if entry.clusters is None else {"clusters": entry.clusters})
 
 
 def scores_path(out: Path, suite: str, classifier: str) -> Path:

@@ -89,7 +89,7 @@ def pick_device(name: str) -> str:
 def check_file(path: Path) -> None:
     """Raises where a file to write is a folder, or a device, which a new file would replace."""
     if path.is_dir() or not path.name or (path.exists() and not path.is_file()):
-        raise InputError(f"{str(path)!r} is no file that can be written. Give another with --out.")
+        raise InputError(f"{str(path)!r} is no file that can be written: something else is there. Give another with --out.")
 
 
 def make_folder(path: Path, option: str = "--out") -> None:

@@ -23,6 +23,7 @@ from farfield.cli.app import (
     Weights,
     Workers,
     app,
+    check_file,
     command_line,
     load_classifier,
     make_folder,
@@ -89,6 +90,7 @@ def bench(
     where = pick_device(given.text("device", "auto"))
     jobs = own_jobs(given, where) if given.text("id_test") else suite_jobs(given, where)
     make_folder(folder)
+    check_file(folder / "report.html")
     with progress_bar() as step:
         results = benchmark.run(
             jobs,
@@ -101,13 +103,15 @@ def bench(
             progress=step,
             each=lambda so_far: report.write(so_far.plain(), folder),
         )
-        value = results.plain()
-        paths = [*report.write(value, folder), report.write_page(value, folder, step)]
+    value = results.plain()
+    paths = report.write(value, folder)
     if json:
         typer.echo(report.to_json(value))
     else:
         console = Console()
         console.print(report.tables(value, console.width))
+    with progress_bar() as step:
+        paths.append(report.write_page(value, folder, step))
     cost = value["cost"]
     say(f"{cost['total_seconds']:.1f} s, {cost['forward_seconds']:.1f} s of it in the classifiers. Written: {', '.join(map(str, paths))}")
     if open_:
@@ -259,7 +263,8 @@ def own_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
         splits = {split: partial(_as_it_is, data) for split, data in some.items()}
         ood = tuple(OODSet(set_name, group, partial(_as_it_is, data)) for set_name, (group, data) in sets.items())
         note = f"ID test data: {given.text('id_test')}."
-        jobs.append((Suite(given.text("name", "my-data"), (), {}, splits, ood, (), note), [classifier]))
+        names = tuple(labels or ()) or next((found for data in mine.values() if (found := inputs.class_names(data, classes))), ())
+        jobs.append((Suite(given.text("name", "my-data"), names, {}, splits, ood, (), note), [classifier]))
     return jobs
 
 

@@ -37,6 +37,8 @@ def report_(
     if open_ and (format_ is not Format.html or place == "-"):
         raise InputError("--open is for the page: leave --format out, and give --out no -.")
     if place != "-":
+        if Path(place).resolve() == (folder / "results.json").resolve() or Path(place).resolve() == results.resolve():
+            raise InputError(f"--out {place} are the results themselves. Give another file.")
         check_file(Path(place))
         make_folder(Path(place).parent)
     with progress_bar() as step:
@@ -66,8 +68,10 @@ def cite(
 
     papers: list[str] = [] if what else [*citations.ALWAYS, *(method.paper for method in (*CATALOGUE.values(), *SHAPERS.values()))]
     for text in what or []:
-        if Path(text).exists():
+        if text in SHAPERS:
+            papers += [*citations.ALWAYS, SHAPERS[text].paper]
+        elif text.endswith(".json") or (text not in CATALOGUE and text and (Path(text) / "results.json").exists()):
             papers += report.cited(benchmark.read(text)[0])
         else:
-            papers += [*citations.ALWAYS, *([SHAPERS[text].paper] if text in SHAPERS else papers_of(parse(text)))]
+            papers += [*citations.ALWAYS, *papers_of(parse(text))]
     typer.echo(citations.bibtex(papers))

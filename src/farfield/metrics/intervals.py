@@ -197,7 +197,8 @@ def mean_fpr_interval(
     `placement_interval`.
     """
     x, ys = as_scores(s_in, "s_in"), as_sets(outs)
-    return _fpr_interval([(x, np.arange(x.size)), *zip(ys, codes_of(clusters, ys), strict=True)], tpr, level, seed, draws, widen)
+    sides = [(x, np.arange(x.size)), *zip(ys, codes_of(clusters, ys), strict=True)]
+    return _fpr_interval([_sorted(*side) for side in sides], tpr, level, seed, draws, widen)
 
 
 def roc_band(
@@ -211,15 +212,23 @@ def roc_band(
     draws: int = 500,
     widen: bool = True,
 ) -> list[Interval]:
-    """Return the intervals of the OOD share caught where a share of ID is flagged, for each share in `flagged`, from 0 to below 1.
+    """Return the intervals of the OOD share caught where a share of ID is flagged, for each share in `flagged`, from 0 to below 1, rising.
 
-    The ROC curve's band: `1 - fpr_interval` at `tpr = 1 - flagged`, each interval standing alone. `widen` as in `placement_interval`.
+    The ROC curve's band, point by point: `1 - fpr_interval` at `tpr = 1 - flagged`. As the share caught can but rise with the share
+    flagged, an end below that of a smaller share is raised to it, and one above that of a larger share lowered. `widen` as in
+    `placement_interval`.
     """
-    x, y = (np.sort(side) for side in as_pair(s_in, s_out))
-    order = np.argsort(as_scores(s_out, "s_out"), kind="stable")
-    sides = [(x, np.arange(x.size)), (y, codes_of([clusters], [y])[0][order])]
+    x, y = as_pair(s_in, s_out)
+    sides = [_sorted(x, np.arange(x.size)), _sorted(y, codes_of([clusters], [y])[0])]
     kept = [_fpr_interval(sides, 1 - share, level, seed, draws, widen) for share in flagged]
-    return [Interval(1 - high, 1 - low) for low, high in kept]
+    return rising([Interval(1 - high, 1 - low) for low, high in kept])
+
+
+def rising(intervals: Sequence[Interval]) -> list[Interval]:
+    """Return intervals of shares that can but rise from one to the next, with ends that do so too."""
+    lows = np.maximum.accumulate([low for low, _ in intervals])
+    highs = np.minimum.accumulate([high for _, high in reversed(intervals)])[::-1]
+    return [Interval(float(low), float(high)) for low, high in zip(lows, highs, strict=True)]
 
 
 def fpr_ood_interval(
@@ -227,7 +236,8 @@ def fpr_ood_interval(
 ) -> Interval:
     """Return the interval of `fpr_at_95_tpr_ood`: `fpr_interval` with the roles exchanged; clusters blur the threshold."""
     x, y = as_pair(s_in, s_out)
-    return _fpr_interval([(-y, codes_of([clusters], [y])[0]), (-x, np.arange(x.size))], tpr, level, seed, draws)
+    sides = [(-y, codes_of([clusters], [y])[0]), (-x, np.arange(x.size))]
+    return _fpr_interval([_sorted(*side) for side in sides], tpr, level, seed, draws)
 
 
 def ap_interval(
@@ -318,8 +328,8 @@ def _effective_size(flags: Vector, codes: Codes, tail: float, widen: bool) -> fl
 
 
 def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, seed: int, draws: int, widen: bool = True) -> Interval:
-    """Return the interval of the mean over `sides[1:]` of the rates above a quantile of `sides[0]`."""
-    kept, tail, rng = np.sort(sides[0][0]), tail_of(level), np.random.default_rng(seed)
+    """Return the interval of the mean over `sides[1:]` of the rates above a quantile of `sides[0]`; all of them sorted."""
+    kept, tail, rng = sides[0][0], tail_of(level), np.random.default_rng(seed)
     threshold = threshold_at(kept, tpr)
     if min(codes.max() for _, codes in sides) == 0:
         return Interval(0.0, 1.0)
@@ -329,10 +339,15 @@ def _fpr_interval(sides: list[tuple[Vector, Codes]], tpr: float, level: float, s
     loose, strict = ends[(below * step).astype(int)], ends[np.minimum(np.ceil((below + 1) * step), kept.size + 1).astype(int)]
     low, high = np.zeros(draws), np.zeros(draws)
     for k, size in enumerate(sizes):
-        ordered, extra = np.sort(sides[k + 1][0]), float(k == np.argmin(sizes))
+        ordered, extra = sides[k + 1][0], float(k == np.argmin(sizes))
         low += _rate_draws(ordered, size, strict, 0.0, extra, rng) / len(sizes)
         high += _rate_draws(ordered, size, loose, extra, 0.0, rng) / len(sizes)
     return Interval(float(np.quantile(low, tail)), float(np.quantile(high, 1 - tail)))
+
+
+def _sorted(values: Vector, codes: Codes) -> tuple[Vector, Codes]:
+    order = np.argsort(values, kind="stable")
+    return values[order], codes[order]
 
 
 def _rate_draws(y: Vector, size: float, thresholds: Vector, hits: float, misses: float, rng: np.random.Generator) -> Vector:

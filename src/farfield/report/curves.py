@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from scipy.stats import binom
 from farfield import metrics
 from farfield.benchmark import gallery
 from farfield.benchmark.rows import SIGNIFICANT
-from farfield.benchmark.run import pictures_path, scores_path
+from farfield.benchmark.run import COLUMNS, pictures_path, scores_path
+from farfield.report.render import Line
 
 # Where thresholds are set: ID images flagged, of 1,000.
 RATES = (*range(21), *range(22, 51, 2), *range(55, 101, 5), *range(110, 201, 10), *range(225, 501, 25), *range(550, 1000, 50))
-BAND = (0, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 950)  # where the ROC curve's band is computed; straight between
+SLIDER = tuple(rate for rate in RATES if rate <= 500)  # where a person may set one
+# Where the ROC curve's band is computed; it is straight between.
+BAND = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 950)
 BINS = 40
 CLASSES_AT = 0.95  # of ID kept, where false alarms are counted by class
 
@@ -28,45 +31,49 @@ Scores = Float[np.ndarray, "_"]
 
 
 @dataclass(frozen=True)
-class Told:
-    """The scores of one classifier by detector and set, `test` the ID one; and what else lies beside them."""
+class Kept:
+    """What a run has kept of one classifier: the scores by detector and set, `test` the ID one, and what lies beside them."""
 
     scores: Mapping[str, Mapping[str, Scores]]
     beside: Mapping[str, np.ndarray]
     pictures: gallery.Gallery
 
 
-def told(folder: Path, suite: str, classifier: str, sizes: Mapping[str, Mapping[str, int]]) -> Told | None:
-    """What a run has left of one classifier; `None` where it is not there, or is of another run.
+def kept(folder: Path, suite: str, classifier: str, lines: Sequence[Line], sets: Sequence[str]) -> Kept | str:
+    """What a run has kept of one classifier; or why there is nothing, in a sentence.
 
     Args:
         folder: where results.json is.
         suite: its name.
         classifier: likewise.
-        sizes: how many images the results have of each set, by detector.
+        lines: the results, which the scores must bear out.
+        sets: the OOD sets.
     """
+    path = scores_path(folder, suite, classifier)
     try:
-        tensors = load_file(scores_path(folder, suite, classifier))
+        tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, TypeError):
-        return None
+        return f"There are no scores beside these results ({path.relative_to(folder)})."
     scores: dict[str, dict[str, Scores]] = {}
-    for detector, sets in sizes.items():
-        found = {name: tensors.get(f"{detector}/{name}") for name in sets}
-        fine = {
-            name: s.astype(np.float64) for name, s in found.items() if s is not None and s.ndim == 1 and s.size == sets[name] and s.dtype.kind == "f"
-        }
-        if len(fine) < len(sets) or any(np.isnan(s).any() for s in fine.values()):
-            return None
-        scores[detector] = fine
-    lengths = {name: n for sets in sizes.values() for name, n in sets.items()}
+    for line in lines:
+        found = {name: tensors.get(f"{line.detector}/{name}", np.zeros(0)) for name in ("test", *sets)}
+        if any(values.dtype.kind != "f" or values.ndim != 1 or not values.size or np.isnan(values).any() for values in found.values()):
+            return f"The scores in {path.relative_to(folder)} lack some of {line.detector}."
+        scores[line.detector] = {name: values.astype(np.float64) for name, values in found.items()}
+        mine = scores[line.detector]
+        for name in sets:
+            row = line.cells[name]
+            if (mine["test"].size, mine[name].size) != (row["n_id"], row["n_ood"]) or abs(
+                metrics.auroc(mine["test"], mine[name]) - row["auroc"]
+            ) > 1e-9:
+                return f"The scores in {path.relative_to(folder)} are of another run: {line.detector} on {name} has another AUROC."
+    sizes = {name: values.shape for mine in scores.values() for name, values in mine.items()}
     beside = {
         key: values
         for key, values in tensors.items()
-        if key.partition("/")[0] in ("classes", "labels", "clusters")
-        and values.shape == (lengths.get(key.partition("/")[2]),)
-        and values.dtype.kind in "iu"
+        if key.partition("/")[0] in COLUMNS and values.shape == sizes.get(key.partition("/")[2]) and values.dtype.kind in "iu"
     }
-    return Told(scores, beside, gallery.read(pictures_path(folder, suite, classifier)))
+    return Kept(scores, beside, gallery.read(pictures_path(folder, suite, classifier)))
 
 
 def thresholds(s_in: Scores) -> Scores:
@@ -76,51 +83,53 @@ def thresholds(s_in: Scores) -> Scores:
     return np.asarray(ordered[np.array(RATES) * ordered.size // 1000], dtype=np.float64)
 
 
-def below(scores: Scores, limits: Scores) -> np.ndarray:
-    """How many of the scores are below each limit."""
-    return np.searchsorted(np.sort(scores), limits, "left")
-
-
-def rounded(values: Sequence[float] | np.ndarray, digits: int = 4) -> list[float]:
+def rounded(values: Iterable[float], digits: int = 4) -> list[float]:
     """Numbers short enough for a page."""
     return [round(float(value), digits) for value in values]
 
 
+def number(value: float, digits: int = 9) -> float | str:
+    """A score for a page; 9 digits are a float32 whole. JSON has no infinities: those are texts."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else "inf" if value > 0 else "-inf"
+
+
 def curves(scores: Mapping[str, Scores], beside: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What one detector's plots and its threshold slider show."""
+    """What one detector's plots and its threshold slider show: at the thresholds of `RATES`, intervals at those of `SLIDER` and `BAND`."""
     s_in, limits = scores["test"], thresholds(scores["test"])
-    flags = below(s_in, limits)
-    sure = {int(k): rounded(metrics.proportion_interval(int(k), s_in.size)) for k in set(flags.tolist())}
+    flags = np.searchsorted(np.sort(s_in), limits, "left").tolist()
     edges = _edges(list(scores.values()))
     found: dict[str, Any] = {
-        "thresholds": [float(f"{limit:.6g}") if np.isfinite(limit) else None for limit in limits],
-        "flagged": [[int(k), *sure[int(k)]] for k in flags],
-        "edges": [float(f"{edge:.6g}") for edge in (edges[0], edges[-1])],
+        "thresholds": [number(limit) for limit in limits[: len(SLIDER)]],
+        "flagged": flags,
+        "flaggedIntervals": [rounded(metrics.proportion_interval(k, s_in.size)) for k in flags[: len(SLIDER)]],
+        "edges": [number(edges[0], 6), number(edges[-1], 6)],
         "histograms": {name: _histogram(values, edges) for name, values in scores.items()},
         "caught": {},
+        "caughtIntervals": {},
         "band": {},
     }
     for name, values in scores.items():
         if name != "test":
             clusters = beside.get(f"clusters/{name}")
-            found["caught"][name] = _caught(values, limits, clusters)
+            counts = np.searchsorted(np.sort(values), limits, "left").tolist()
+            found["caught"][name] = counts
+            found["caughtIntervals"][name] = [rounded(interval) for interval in _sure(values, limits[: len(SLIDER)], counts, clusters)]
             band = metrics.roc_band(s_in, values, [rate / 1000 for rate in BAND], clusters=clusters, widen=False)
             found["band"][name] = [rounded(interval) for interval in band]
     return found
 
 
-def _caught(scores: Scores, limits: Scores, clusters: np.ndarray | None) -> list[list[float]]:
-    """The share of a set below each threshold, with its interval at that threshold."""
-    known: dict[int, list[float]] = {}
-    for limit, k in zip(limits, below(scores, limits).tolist(), strict=True):
+def _sure(scores: Scores, limits: Scores, counts: Sequence[int], clusters: np.ndarray | None) -> list[metrics.Interval]:
+    """The interval of the share of a set below each threshold."""
+    known: dict[int, metrics.Interval] = {}
+    for limit, k in zip(limits, counts, strict=False):
         if k not in known:
-            sure = (
-                metrics.share_interval(scores < limit, clusters=clusters, widen=False)
-                if clusters is not None
-                else metrics.proportion_interval(k, scores.size)
+            known[k] = (
+                metrics.proportion_interval(k, scores.size)
+                if clusters is None
+                else metrics.share_interval(scores < limit, clusters=clusters, widen=False)
             )
-            known[k] = rounded([k / scores.size, *sure])
-    return [known[k] for k in below(scores, limits).tolist()]
+    return metrics.rising([known[k] for k, _ in zip(counts, limits, strict=False)])
 
 
 def _edges(sets: Sequence[Scores]) -> Scores:
@@ -157,9 +166,3 @@ def classes(s_in: Scores, of: np.ndarray) -> list[list[float]]:
         [int(c), int(n), int(k), *rounded(metrics.proportion_interval(int(k), int(n))), int(p < SIGNIFICANT)]
         for c, n, k, p in zip(present, total, flagged, corrected, strict=True)
     ]
-
-
-def wrong(scores: Mapping[str, Scores]) -> dict[str, list[int]]:
-    """The rows of each set that a detector is most wrong about."""
-    s_in = scores["test"]
-    return {name: gallery.flagged(s_in) if name == "test" else gallery.accepted(s_in, values) for name, values in scores.items()}

@@ -14,12 +14,13 @@ from farfield import citations
 from farfield.benchmark import gallery
 from farfield.collect import Progress
 from farfield.report import curves
-from farfield.report.render import FAILED, Line, Value, blocks, notes, percent, title
+from farfield.report.render import FAILED, Line, Value, blocks, notes, percent
 
-SIDES = (96, 64, 48, 32)  # pixels of pictures, the largest at which all of them fit in
-BUDGET = 2_000_000  # bytes of pictures in a page
+SIDES = (64, 48, 32)  # pixels of pictures, where those of the run are too many: the largest at which all of them fit
+BUDGET = 2_000_000  # bytes of pictures in a page; what is beyond has none
 LINES = 60_000  # of the tables of classes in a page, over all classifiers and detectors; each has at least FEWEST
 FEWEST = 50
+NO_FOLDER = "There are no scores beside these results."
 
 
 def model(results: Value, folder: Path | None, progress: Progress | None = None) -> dict[str, Any]:
@@ -39,8 +40,9 @@ def model(results: Value, folder: Path | None, progress: Progress | None = None)
         units.append(_unit(results, entry, columns, lines, folder, pool, most))
     return {
         "rates": list(curves.RATES),
-        "bandRates": list(curves.BAND),
-        "kept": curves.CLASSES_AT,
+        "slider": len(curves.SLIDER),
+        "band": [curves.RATES.index(rate) for rate in curves.BAND],
+        "start": curves.SLIDER.index(50),
         "failedAbove": FAILED,
         "headline": headline(results),
         "units": units,
@@ -68,12 +70,17 @@ class Pool:
         return self.places.setdefault(picture, len(self.places)) if picture else -1
 
     def fitted(self) -> list[str]:
-        """All of them, made smaller where they are too many for a page."""
+        """All of them, made smaller where they are too many for a page; the last are empty where that is not enough."""
         pictures = list(self.places)
-        for side in SIDES[1:]:
-            if sum(map(len, pictures)) <= BUDGET:
-                break
+        if sum(map(len, pictures)) > BUDGET:
+            some = pictures[:: max(1, len(pictures) // 100)]
+            sizes = {side: sum(len(_smaller(picture, side)) for picture in some) * len(pictures) / len(some) for side in SIDES}
+            side = next((side for side in SIDES if sizes[side] <= BUDGET), SIDES[-1])
             pictures = [_smaller(picture, side) for picture in pictures]
+        room = BUDGET
+        for i, picture in enumerate(pictures):
+            room -= len(picture)
+            pictures[i] = picture if room >= 0 else ""
         return pictures
 
 
@@ -88,62 +95,60 @@ def _smaller(picture: str, side: int) -> str:
 def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[Line], folder: Path | None, pool: Pool, most: int) -> dict[str, Any]:
     """One classifier on one suite."""
     groups: Mapping[str, str] = next((suite["ood"] for suite in results["suites"] if suite["name"] == entry["suite"]), {})
-    sets = [name for name in columns if all(name not in line.cells or line.cells[name]["ood"] is not None for line in lines)]
-    sizes = {line.detector: {"test": _size(line, "n_id"), **{name: line.cells[name]["n_ood"] for name in sets}} for line in lines}
-    told = curves.told(folder, entry["suite"], entry["name"], sizes) if folder is not None and lines else None
+    sets = [name for name in columns if lines[0].cells[name]["ood"] is not None] if lines else []
+    kept = NO_FOLDER if folder is None else curves.kept(folder, entry["suite"], entry["name"], lines, sets) if lines else ""
     unit: dict[str, Any] = {
         "name": entry["name"],
         "suite": entry["suite"],
-        "title": title(entry),
         "accuracy": entry["id_accuracy"],
         "classNames": entry["class_names"] or [],
         "columns": list(columns),
-        "sets": [_set(name, groups.get(name, ""), [line.cells[name] for line in lines if name in line.cells]) for name in sets],
-        "nId": max((_size(line, "n_id") for line in lines), default=0),
+        "sets": [_set(name, groups.get(name, ""), lines[0].cells[name]) for name in sets],
+        "nId": lines[0].cells[columns[0]]["n_id"] if lines else 0,
         "detectors": [_line(line, results["papers"]) for line in lines],
-        "told": told is not None,
+        "refused": [{"detector": r["detector"], "reason": r["reason"]} for r in results["refused"] if r["classifier"] == entry["name"]],
+        "missing": kept if isinstance(kept, str) else "",
     }
-    if told is None:
+    if isinstance(kept, str):
         return unit
-    labels, taken = told.beside.get("labels/test"), told.beside.get("classes/test")
+    labels, taken = kept.beside.get("labels/test"), kept.beside.get("classes/test")
     of = labels if labels is not None and (labels >= 0).any() else taken
     unit["classesAre"] = "the class they are of" if of is labels else "the class they are taken for"
-    rows = gallery.shown(told.scores, sizes[lines[0].detector])
-    unit["drawn"] = {name: gallery.drawn(name, n) for name, n in sizes[lines[0].detector].items()}
-    unit["shown"] = {name: {str(row): _shown(told, name, row, pool) for row in some} for name, some in rows.items()}
-    for line, scores in zip(unit["detectors"], told.scores.values(), strict=True):
-        line["curves"] = curves.curves(scores, told.beside)
-        line["wrong"] = curves.wrong(scores)
-        line["scores"] = {name: [float(f"{scores[name][row]:.5g}") for row in some] for name, some in rows.items()}
+    sizes = {"test": unit["nId"]} | {one["name"]: one["n"] for one in unit["sets"]}
+    unit["drawn"] = {name: gallery.drawn(name, n) for name, n in sizes.items()}
+    unit["shown"] = {
+        name: {str(row): _shown(kept, name, row, pool) for row in some} for name, some in gallery.shown(kept.scores.values(), sizes).items()
+    }
+    for line, scores in zip(unit["detectors"], kept.scores.values(), strict=True):
+        line["curves"] = curves.curves(scores, kept.beside)
+        for key, rows in (("wrong", gallery.wrong(scores)), ("drawn", unit["drawn"])):
+            line[key] = {name: [[row, curves.number(scores[name][row], 5)] for row in some] for name, some in rows.items()}
         by_class = [] if of is None else curves.classes(scores["test"], of)
         line["classCount"] = len(by_class)
-        line["classes"] = sorted(by_class, key=lambda row: (-row[2] / row[1], -row[3]))[:most]
+        line["classes"] = sorted(by_class, key=lambda row: (-row[5], -row[2] / row[1], -row[3]))[:most]
+    del unit["drawn"]
     return unit
 
 
-def _set(name: str, group: str | None, rows: Sequence[Value]) -> dict[str, Any]:
-    return {"name": name, "group": group or "", "n": max(row["n_ood"] for row in rows), "sources": max(row["sources"] or 0 for row in rows)}
-
-
-def _size(line: Line, key: str) -> int:
-    return max((int(row[key]) for row in line.cells.values()), default=0)
+def _set(name: str, group: str, row: Value) -> dict[str, Any]:
+    return {"name": name, "group": group, "n": row["n_ood"], "sources": row["sources"] or 0}
 
 
 def _line(line: Line, papers: Mapping[str, str]) -> dict[str, Any]:
     """One detector's figures, in percent of what they are of."""
     cells = {
         name: {measure: curves.rounded([row[key], *row[f"{key}_interval"]], 5) for measure, key in (("auroc", "auroc"), ("fpr", "fpr_at_95_tpr_id"))}
-        | {"rank": {"auroc": row["rank"], "fpr": row["fpr_rank"]}}
+        | {"beatenBy": {"auroc": row["beaten_by"], "fpr": row["fpr_beaten_by"]}}
         for name, row in line.cells.items()
     }
     families = [[row["ood"], *curves.rounded([row["fpr_at_95_tpr_id"], *row["fpr_at_95_tpr_id_interval"]])] for row in line.families]
     return {"name": line.detector, "paper": papers.get(line.detector, ""), "cells": cells, "families": families, "failed": line.failed()}
 
 
-def _shown(told: curves.Told, name: str, row: int, pool: Pool) -> list[Any]:
+def _shown(kept: curves.Kept, name: str, row: int, pool: Pool) -> list[Any]:
     """One picture: what it is called, its number in the pool, the class it is taken for and the one it is of, -1 where not known."""
-    about = told.pictures.get(name, {}).get(str(row), {"name": f"{name}, row {row}", "picture": ""})
-    classes = [told.beside.get(f"{key}/{name}") for key in ("classes", "labels")]
+    about = kept.pictures.get(name, {}).get(str(row), {"name": f"{name}, row {row}", "picture": ""})
+    classes = [kept.beside.get(f"{key}/{name}") for key in ("classes", "labels")]
     return [about["name"], pool.add(about["picture"]), *(-1 if column is None else int(column[row]) for column in classes)]
 
 
@@ -157,7 +162,10 @@ def headline(results: Value) -> list[str]:
                 best = max(means, key=lambda row: row["auroc"])
                 low, high = best["auroc_interval"]
                 interval = f"{percent(best['auroc'])} % (95 % interval {percent(low)} to {percent(high)})"
-                said.append(f"Highest {group}-OOD AUROC on {suite}: {best['detector']} on {best['classifier']}, {interval}.")
+                there = [row for row in means if row["classifier"] == best["classifier"] and row is not best and row["beaten_by"] is not None]
+                tied = [row["detector"] for row in there if best["detector"] not in row["beaten_by"]]
+                also = f", not told apart from {' and '.join(tied)} there" if tied else ""
+                said.append(f"Highest {group}-OOD AUROC on {suite}: {best['detector']} on {best['classifier']}, {interval}{also}.")
     return said
 
 
@@ -177,8 +185,8 @@ def _stages(cost: Value) -> list[list[Any]]:
 
 
 def _hashes(results: Value) -> list[list[str]]:
-    """What is a hash of what."""
-    found = [[f"classifier {entry['name']}", str(entry["fingerprint"])] for entry in results["classifiers"] if entry["fingerprint"]]
-    return found + [
-        [f"{suite['name']}: {name}", str(value)] for suite in results["suites"] for name, value in (suite["contents"] or {}).items() if value
-    ]
+    """What is a hash of what; of a set all of whose pictures could be read, the hash alone."""
+    found = [[f"classifier {entry['name']}", entry["fingerprint"]] for entry in results["classifiers"] if entry["fingerprint"]]
+    for suite in results["suites"]:
+        found += [[f"{suite['name']}: {name}", value.removesuffix(" without []")] for name, value in (suite["contents"] or {}).items() if value]
+    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farfield.errors import InputError
 from farfield.files import put
 
 Value = Mapping[str, Any]
@@ -29,8 +30,17 @@ def write(results: Value, folder: str | Path) -> list[Path]:
 
 
 def put_text(path: Path, text: str) -> Path:
-    """Writes a text whole, what UTF-8 has no way to write escaped; returns the path."""
-    put(path, lambda partial: partial.write_text(text, "utf-8", errors="backslashreplace"))
+    """Writes a text whole, what UTF-8 has no way to write escaped; returns the path.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    try:
+        put(path, lambda partial: partial.write_text(text, "utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}. What it is made of stays: mend that and run the same again."
+        ) from error
     return path
 
 
@@ -112,14 +122,14 @@ def markdown(results: Value) -> str:
 
 def notes(results: Value) -> list[str]:
     """What a reader must know beside the tables."""
-    said = [suite["note"] for suite in results["suites"]]
+    said = [suite["note"] for suite in results["suites"] if suite["note"]]
     said += [
-        "near and far are plain means over their sets. Ranks are by near-OOD AUROC: 1 + the number of detectors significantly better (paired, 5 %)."
+        "near and far are plain means over their sets. Ranks are by near-OOD AUROC: 1 + the number of detectors significantly better (paired, 5 %, not corrected for the number of pairs)."
     ]
     said += ["A `shifted` set shows ID classes in another look; telling it from ID is not wanted, so a low AUROC is good there."]
     said += [f"A noise family is failed when more than {FAILED:.0%} of it is taken for ID at the threshold that keeps 95 % of ID."]
     for name, sources in dict.fromkeys((row["ood"], row["sources"]) for row in results["rows"] if row["sources"]):
-        said.append(f"The pictures of {name} come from {sources} sources; its interval resamples those.")
+        said.append(f"The pictures of {name} come from {sources} sources; its intervals count those, not the pictures.")
     for (classifier, name), failed in _grouped(results["unreadable"]).items():
         some = ", ".join(f"{f['name']} ({f['reason']})" for f in failed[:NAMED]) + (", ..." if len(failed) > NAMED else "")
         said.append(f"{len(failed)} of the pictures of {name} could not be read for {classifier}, and are in no figure: {some}.")

@@ -35,29 +35,37 @@ function domain(figures) {
   return to > from ? [from, to] : [0, 1];
 }
 
-const orders = {}; // by table: the column it is sorted by, and the way; kept when the table is drawn again
+// A text that may be broken after + and : and ,; breaks that are not wanted in a word are not made.
+const breakable = (text) => text.split(/(?<=[+:,])/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
 
-// A table whose columns sort. A column: {label, cell(row), value(row) to sort by, number, down: high first}.
+const orders = new Map(); // by table: the column it is sorted by, and the way; kept when the table is drawn again
+
+// A table whose columns sort. A column: {key, label, cell(row, sorted, i, key it is sorted by), value(row) to sort by, number, down: high first}.
+// `first` is the column it starts with; it starts again when that, or what it is `of`, is another.
 function table(id, columns, rows, { caption, first, attributes = () => ({}), again }) {
-  const order = (orders[id] ||= { ...first });
-  const column = columns.find((one) => one.key === order.key && one.value) || columns.find((one) => one.value);
+  const find = (key) => columns.find((one) => one.key === key && one.value);
+  const start = `${first.key} of ${first.of}`;
+  if (!orders.has(id) || !find(orders.get(id).key) || (orders.get(id).start !== start && orders.get(id).key === first.key)) {
+    orders.set(id, { start, key: first.key, down: Boolean(find(first.key).down) });
+  }
+  const order = orders.get(id);
+  const { value } = find(order.key);
   const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
-  const sorted = [...rows].sort((a, b) => (order.down ? -1 : 1) * compare(column.value(a), column.value(b)));
+  const sorted = [...rows].sort((a, b) => (order.down ? -1 : 1) * compare(value(a), value(b)));
   const heads = columns.map((one) => {
-    if (!one.value) return el("th", { scope: "col", class: one.number && "number" }, one.label);
-    const chosen = one.key === order.key;
+    if (!one.value) return el("th", { scope: "col", class: one.number && "number", "aria-label": one.title }, one.label);
     const press = () => {
-      order.down = chosen ? !order.down : Boolean(one.down);
+      order.down = order.key === one.key ? !order.down : Boolean(one.down);
       order.key = one.key;
       again();
       byId(id).querySelector(`button[data-key="${CSS.escape(one.key)}"]`).focus();
     };
-    const sort = chosen ? (order.down ? "descending" : "ascending") : "none";
+    const sort = order.key !== one.key ? "none" : order.down ? "descending" : "ascending";
     return el("th", { scope: "col", class: one.number && "number", "aria-sort": sort }, el("button", { type: "button", "data-key": one.key, onclick: press }, one.label));
   });
   const body = sorted.map((row, i) =>
     el("tr", attributes(row), columns.map((one) => {
-      const cell = one.cell(row, sorted, i, order);
+      const cell = one.cell(row, sorted, i, order.key);
       return cell instanceof HTMLTableCellElement ? cell : el("td", { class: one.number ? "number" : one.name && "name" }, cell);
     })),
   );

@@ -2,16 +2,20 @@
 
 const content = JSON.parse(byId("content").textContent);
 const MEASURES = { auroc: "AUROC", fpr: "FPR" };
-const chosen = { unit: 0, detector: null, measure: "auroc", column: null, rate: 0 };
+const GROUPS = new Map([["near", "near-OOD"], ["far", "far-OOD"], ["shifted", "ID classes in another look; should pass"], ["unit-test", "unit test"]]);
+const chosen = { unit: Math.max(0, content.units.findIndex((one) => one.detectors.length)), detector: null, measure: "auroc", column: null, rate: content.start };
 
 const unit = () => content.units[chosen.unit];
-const line = () => unit().detectors.find((one) => one.name === chosen.detector) || unit().detectors[0];
-const called = (key) => ({ near: "near-OOD, mean", far: "far-OOD, mean" })[key] || key;
-const kind = (group) => ({ near: "near-OOD", far: "far-OOD", shifted: "the ID classes in another look", "unit-test": "unit test" })[group] || group;
-const nameOf = (index) => (index < 0 ? "" : unit().classNames[index] !== undefined ? unit().classNames[index] : `class ${index}`);
-const several = () => new Set(content.units.map((one) => one.suite)).size > 1;
-const unitName = (one) => (several() ? `${one.name} on ${one.suite}` : one.name);
-const unwanted = (one, column) => one.sets.some((set) => set.name === column && set.group === "shifted");
+const line = () => unit().detectors.find((one) => one.name === chosen.detector);
+const severalSuites = new Set(content.units.map((one) => one.suite)).size > 1;
+const unitName = (one) => (severalSuites ? `${one.name} on ${one.suite}` : one.name);
+const columnName = (key) => (key === "near" || key === "far" ? `${key}-OOD, mean` : key);
+const kind = (group) => GROUPS.get(group) || group;
+const className = (index) => unit().classNames[index] ?? `class ${index}`;
+const isShifted = (one, column) => one.sets.some((set) => set.name === column && set.group === "shifted");
+const highFirst = (one, column) => (chosen.measure === "auroc") !== isShifted(one, column);
+const score = (value) => (typeof value === "number" ? String(value) : value.replace("inf", "\u221e"));
+const within = (value, from, to) => (typeof value === "number" && value >= from && value <= to ? value : null);
 
 function options(id, pairs, current) {
   fill(id, pairs.map(([value, label]) => el("option", { value, selected: String(value) === String(current) }, label)));
@@ -19,19 +23,22 @@ function options(id, pairs, current) {
 
 function choose(changes) {
   Object.assign(chosen, changes);
-  if (!unit().detectors.some((one) => one.name === chosen.detector)) chosen.detector = unit().detectors[0] ? unit().detectors[0].name : null;
+  const { detectors } = unit();
+  if (!line()) chosen.detector = detectors.length ? detectors[0].name : null;
   options("unit", content.units.map((one, i) => [i, unitName(one)]), chosen.unit);
-  options("detector", unit().detectors.map((one) => [one.name, one.name]), chosen.detector);
+  options("detector", detectors.map((one) => [one.name, one.name]), chosen.detector);
   for (const place of document.querySelectorAll(".of-unit")) place.textContent = unitName(unit());
   for (const place of document.querySelectorAll(".of-both")) place.textContent = `${chosen.detector} on ${unitName(unit())}`;
   showRanking();
   showEvery();
   showFamilies();
-  const told = unit().told && unit().detectors.length > 0;
-  byId("from-scores").hidden = !told;
-  byId("no-scores").hidden = told;
   forgetPlots();
-  if (!told) return;
+  const missing = detectors.length ? unit().missing : "No detector could judge this classifier.";
+  byId("from-scores").hidden = Boolean(missing);
+  byId("no-scores").hidden = !missing;
+  const mend = " So there are no plots, thresholds or pictures here. Run the benchmark again, and keep its folders scores and pictures beside results.json.";
+  byId("no-scores").textContent = missing + (detectors.length ? mend : "");
+  if (missing) return;
   showPlots();
   showThreshold();
   showPictures();
@@ -43,77 +50,94 @@ function choose(changes) {
 function showRanking() {
   const columns = [...new Set(content.units.flatMap((one) => one.columns))];
   if (!columns.includes(chosen.column)) chosen.column = columns[0];
-  options("column", columns.map((key) => [key, called(key)]), chosen.column);
+  options("column", columns.map((key) => [key, columnName(key)]), chosen.column);
   const { measure, column } = chosen;
   const units = content.units.filter((one) => one.columns.includes(column));
-  const figures = units.flatMap((one) => one.detectors.filter((each) => each.cells[column]).map((each) => each.cells[column][measure]));
-  const ends = domain(figures);
+  const ends = domain(units.flatMap((one) => one.detectors.map((each) => each.cells[column][measure])));
   fill("ranking", units.map((one) => el("div", { class: "card" }, el("div", { class: "wide" }, rankingOf(one, ends)))));
-  const ranked = units.some((one) => one.detectors.some((each) => each.cells[column] && each.cells[column].rank[measure]));
-  const shifted = units.some((one) => unwanted(one, column)) ? " This set shows ID classes in another look: telling it from ID is not wanted, so a low AUROC is good." : "";
-  byId("ties").textContent = (ranked
-    ? "Rank: 1 + the number of detectors that are significantly better (paired test, 5 %). Detectors under one bracket, and marked =, share a rank."
-    : "There are no ranks here: they are for near-OOD and far-OOD sets.") + shifted;
+  const tested = units.some((one) => one.detectors.some((each) => each.cells[column].beatenBy[measure]));
+  byId("ties").textContent = units.some((one) => isShifted(one, column))
+    ? "This set shows ID classes in another look: telling it from ID is not wanted, so a low AUROC is good."
+    : tested
+      ? "#: 1 + the number of detectors that are significantly better. Detectors under one bracket cannot be told apart (paired test, 5 %, not corrected for the number of pairs)."
+      : "There are no tests between detectors in these results.";
 }
 
 function rankingOf(one, ends) {
   const { measure, column } = chosen;
-  const rows = one.detectors.filter((each) => each.cells[column]);
   const figure = (each) => each.cells[column][measure];
-  const rank = (each) => each.cells[column].rank[measure];
-  const down = (measure === "auroc") !== unwanted(one, column);
+  const beatenBy = (each) => each.cells[column].beatenBy[measure];
+  const ranked = one.detectors.every(beatenBy);
+  const rank = (each) => beatenBy(each).length + 1;
+  const tied = (a, b) => !beatenBy(a).includes(b.name) && !beatenBy(b).includes(a.name);
   const axis = el("span", { class: "ends" }, el("span", {}, percent(ends[0])), el("span", {}, percent(ends[1])));
   const columns = [
-    { key: "rank", label: "#", value: rank(rows[0] || one.detectors[0]) && rank, cell: (each, sorted, i, order) => rankCell(sorted.map(rank), i, order.key === "figure" || order.key === "rank") },
+    { key: "rank", label: "#", value: ranked && rank, cell: (each, sorted, i, key) => rankCell(ranked && rank(each), ranked && (key === "figure" || key === "rank") ? runs(sorted, tied) : [], sorted, i) },
     { key: "detector", label: "Detector", value: (each) => each.name, name: true, cell: (each) => chooser(one, each) },
-    { key: "figure", label: `${MEASURES[measure]}, %`, value: (each) => figure(each)[0], down, number: true, cell: (each) => [el("strong", {}, percent(figure(each)[0])), el("br"), el("small", { class: "quiet" }, range(figure(each)))] },
-    { key: "interval", label: axis, cell: (each) => el("td", { class: "line" }, whisker(figure(each), ends)) },
+    { key: "figure", label: `${MEASURES[measure]}, %`, value: (each) => figure(each)[0], down: highFirst(one, column), number: true, cell: (each) => [el("strong", {}, percent(figure(each)[0])), el("br"), el("small", { class: "quiet" }, range(figure(each)))] },
+    { key: "interval", label: axis, title: `95 % intervals on a line from ${percent(ends[0])} to ${percent(ends[1])}`, cell: (each) => el("td", { class: "line" }, whisker(figure(each), ends)) },
   ];
-  const caption = [unitName(one), el("small", {}, one.accuracy === null ? "ID accuracy not known" : `ID accuracy ${percent(one.accuracy)} %`), el("small", {}, called(column))];
-  const id = `ranking-${content.units.indexOf(one)}`;
-  const first = { key: "figure", down };
-  if (orders[id] && orders[id].key === "figure" && orders[id].of !== `${measure} ${column}`) delete orders[id];
-  first.of = `${measure} ${column}`;
-  return table(id, columns, rows, { caption, first, again: showRanking, attributes: (each) => ({ class: one === unit() && each === line() && "chosen" }) });
+  const accuracy = one.accuracy === null ? "ID accuracy not known" : `ID accuracy ${percent(one.accuracy)} %`;
+  const refused = one.refused.map((each) => el("small", {}, `${each.detector}: n/a. ${each.reason}`));
+  const caption = [unitName(one), el("small", {}, `${accuracy}; ${columnName(column)}`), refused];
+  return table(`ranking-${content.units.indexOf(one)}`, columns, one.detectors, {
+    caption, first: { key: "figure", of: `${measure} ${column}` }, again: showRanking, attributes: (each) => marked(one === unit() && each === line()),
+  });
 }
 
-function rankCell(ranks, i, bracketed) {
-  const mine = ranks[i];
-  if (!mine) return el("td", { class: "rank" }, "");
-  const before = ranks[i - 1] === mine;
-  const after = ranks[i + 1] === mine;
-  const bracket = !bracketed ? "" : before && after ? "tie-middle" : before ? "tie-last" : after ? "tie-first" : "";
-  const shared = ranks.filter((rank) => rank === mine).length > 1;
-  return el("td", { class: `rank ${bracket}` }, shared ? `${mine}=` : String(mine), shared && el("span", { class: "hidden" }, " tied"));
+const marked = (is) => (is ? { class: "chosen", "aria-current": "true" } : {});
+
+// The longest runs of rows, from one to another, in which no two can be told apart.
+function runs(sorted, tied) {
+  const found = [];
+  for (let from = 0; from < sorted.length; from++) {
+    let to = from;
+    while (to + 1 < sorted.length && sorted.slice(from, to + 1).every((one) => tied(one, sorted[to + 1]))) to++;
+    if (to > from && !found.some((run) => run.to >= to)) found.push({ from, to });
+  }
+  const ends = []; // of each lane, so that brackets that overlap stand side by side
+  for (const run of found) {
+    const lane = ends.findIndex((end) => end < run.from);
+    run.lane = lane < 0 ? ends.length : lane;
+    ends[run.lane] = run.to;
+  }
+  return found;
+}
+
+function rankCell(rank, brackets, sorted, i) {
+  const mine = brackets.filter((run) => run.from <= i && i <= run.to);
+  const lanes = 1 + Math.max(-1, ...brackets.map((run) => run.lane));
+  const ties = mine.map((run) => el("i", { class: `tie ${i === run.from ? "tie-first" : i === run.to ? "tie-last" : "tie-middle"}`, style: { left: `${0.15 + 0.5 * run.lane}rem` } }));
+  const names = [...new Set(mine.flatMap((run) => sorted.slice(run.from, run.to + 1)))].filter((each) => each !== sorted[i]).map((each) => each.name);
+  const said = names.length ? el("span", { class: "hidden" }, `, not told apart from ${names.join(" and ")}`) : null;
+  return el("td", { class: "rank", style: { "padding-left": `${0.3 + 0.5 * lanes}rem` } }, ties, rank || "", said);
 }
 
 function chooser(one, each) {
+  const place = content.units.indexOf(one);
   const press = () => {
-    choose({ unit: content.units.indexOf(one), detector: each.name });
-    const again = [...byId(`ranking-${content.units.indexOf(one)}`).querySelectorAll(".choose")].find((button) => button.textContent === each.name);
+    choose({ unit: place, detector: each.name });
+    const again = [...byId(`ranking-${place}`).querySelectorAll(".choose")].find((button) => button.textContent === each.name);
     if (again) again.focus();
   };
-  return el("button", { type: "button", class: "choose", title: "Show this detector below", onclick: press }, each.name);
+  return el("button", { type: "button", class: "choose", title: "Show this detector below", onclick: press }, breakable(each.name));
 }
 
 function showEvery() {
   const one = unit();
   const { measure } = chosen;
+  const ends = domain(one.detectors.flatMap((each) => one.columns.map((column) => each.cells[column][measure])));
   const columns = [
-    { key: "detector", label: "Detector", value: (each) => each.name, name: true, cell: (each) => each.name },
-    ...one.columns.map((column) => {
-      const ends = domain(one.detectors.filter((each) => each.cells[column]).map((each) => each.cells[column][measure]));
-      const down = (measure === "auroc") !== unwanted(one, column);
-      return {
-        key: `set ${column}`, label: called(column), number: true, down,
-        value: (each) => (each.cells[column] ? each.cells[column][measure][0] : -1),
-        cell: (each) => (each.cells[column] ? cellOf(each.cells[column][measure], ends) : "n/a"),
-      };
-    }),
+    { key: "detector", label: "Detector", value: (each) => each.name, name: true, cell: (each) => breakable(each.name) },
+    ...one.columns.map((column) => ({
+      key: `set ${column}`, label: columnName(column), number: true, down: highFirst(one, column),
+      value: (each) => each.cells[column][measure][0], cell: (each) => cellOf(each.cells[column][measure], ends),
+    })),
   ];
   if (one.detectors.some((each) => each.failed)) columns.push({ key: "failed", label: "noise failed", number: true, value: (each) => parseInt(each.failed, 10), cell: (each) => each.failed });
-  const caption = `${MEASURES[measure]}, %, with 95 % intervals`;
-  fill("every", table("every-table", columns, one.detectors, { caption, first: columns[1] ? { key: columns[1].key, down: columns[1].down } : { key: "detector" }, again: showEvery, attributes: (each) => ({ class: each === line() && "chosen" }) }));
+  const caption = `${MEASURES[measure]}, %, with 95 % intervals on lines from ${percent(ends[0])} to ${percent(ends[1])}`;
+  const first = { key: columns[Math.min(1, columns.length - 1)].key, of: measure };
+  fill("every", table("every-table", columns, one.detectors, { caption, first, again: showEvery, attributes: (each) => marked(each === line()) }));
 }
 
 function cellOf(figure, ends) {
@@ -122,19 +146,17 @@ function cellOf(figure, ends) {
 
 function showFamilies() {
   const one = unit();
-  const names = [...new Set(one.detectors.flatMap((each) => each.families.map((family) => family[0])))];
+  const names = one.detectors.length ? one.detectors[0].families.map((family) => family[0]) : [];
   byId("families-box").hidden = names.length === 0;
   const of = (each, name) => each.families.find((family) => family[0] === name);
   const columns = [
     { key: "family", label: "Family", value: (name) => name, name: true, cell: (name) => name },
     ...one.detectors.map((each) => ({
-      key: `detector ${each.name}`, label: each.name, number: true, down: true,
-      value: (name) => (of(each, name) ? of(each, name)[1] : -1),
+      key: `detector ${each.name}`, label: each.name, number: true, down: true, value: (name) => of(each, name)[1],
       cell: (name) => {
-        const found = of(each, name);
-        if (!found) return "n/a";
-        const failed = found[1] > content.failedAbove;
-        return el("td", { class: `number ${failed ? "bad" : ""}`, title: range(found.slice(1)) }, `${failed ? "\u2717 " : ""}${percent(found[1])}`);
+        const [, ...figure] = of(each, name);
+        const failed = figure[0] > content.failedAbove;
+        return el("td", { class: `number ${failed ? "bad" : ""}`, title: range(figure) }, `${failed ? "\u2717 " : ""}${percent(figure[0])}`);
       },
     })),
   ];
@@ -145,20 +167,23 @@ function showFamilies() {
 
 const OTHERS = 5; // lines of other detectors in a plot, the best
 
-const flaggedAt = (each, i) => each.curves.flagged[i][0] / unit().nId;
+const flaggedAt = (each, i) => each.curves.flagged[i] / unit().nId;
+const caughtAt = (each, set, i) => each.curves.caught[set.name][i] / set.n;
 
 function rocOf(each, set) {
-  const points = content.rates.map((_, i) => ({ i, x: 100 * flaggedAt(each, i), y: 100 * each.curves.caught[set][i][0] }));
+  const points = content.rates.map((_, i) => ({ i, x: 100 * flaggedAt(each, i), y: 100 * caughtAt(each, set, i) }));
   return [...points, { i: points.length, x: 100, y: 100 }];
 }
 
+// The band's points stand where ID is flagged at their thresholds: with ties that is less than was asked for.
 function bandOf(each, set) {
-  const points = content.bandRates.map((rate, i) => ({ x: rate / 10, low: 100 * each.curves.band[set][i][0], high: 100 * each.curves.band[set][i][1] }));
+  const points = content.band.map((i, k) => ({ x: 100 * flaggedAt(each, i), low: 100 * each.curves.band[set.name][k][0], high: 100 * each.curves.band[set.name][k][1] }));
   return [...points, { x: 100, low: 100, high: 100 }];
 }
 
 function bandAt(band, x) {
-  const after = Math.max(1, band.findIndex((point) => point.x >= x));
+  const after = band.findIndex((point) => point.x >= x);
+  if (after <= 0 || band[after].x === x) return [band[Math.max(0, after)].low, band[Math.max(0, after)].high];
   const [a, b] = [band[after - 1], band[after]];
   const part = (x - a.x) / (b.x - a.x);
   return [a.low + part * (b.low - a.low), a.high + part * (b.high - a.high)];
@@ -169,65 +194,77 @@ function showPlots() {
   drawRest();
 }
 
-function plotsOf({ name: set, group, n, sources }) {
+function plotsOf(set) {
   const each = line();
-  const { edges: [from, to], histograms } = each.curves;
+  const [low, high] = each.cells[set.name].auroc.slice(1).map(percent);
+  const from = set.sources ? ` from ${counted(set.sources)} sources${set.sources < 10 ? ", too few to tell how others would do" : ""}` : "";
+  const about = `${kind(set.group)}, ${counted(set.n)} image${set.n === 1 ? "" : "s"}${from}; AUROC ${percent(each.cells[set.name].auroc[0])} (${low} to ${high})`;
+  return el("div", { class: "card" }, el("h3", {}, set.name, " ", el("small", { class: "quiet" }, about)), el("div", { class: "pair" }, histogramOf(each, set), curveOf(each, set)));
+}
+
+function histogramOf(each, set) {
+  const { edges: [from, to], histograms, thresholds } = each.curves;
   const step = (to - from) / histograms.test.length;
-  const bins = histograms.test.map((share, i) => ({ i, from: from + i * step, to: from + (i + 1) * step, middle: from + (i + 0.5) * step, id: 100 * share, ood: 100 * histograms[set][i] }));
-  const binSaid = (i) => i < 0 ? "" : `Score ${i === 0 ? "below" : `${bins[i].from.toPrecision(4)} to`} ${i === bins.length - 1 ? "and above" : bins[i].to.toPrecision(4)}: ${bins[i].id.toFixed(1)} % of ID, ${bins[i].ood.toFixed(1)} % of ${set}.`;
-  const cut = () => each.curves.thresholds[chosen.rate];
+  const bins = histograms.test.map((share, i) => ({ i, from: from + i * step, to: from + (i + 1) * step, middle: from + (i + 0.5) * step, id: 100 * share, ood: 100 * histograms[set.name][i] }));
   const closed = [...bins, { ...bins[bins.length - 1], i: -2, from: to }]; // so that the line's last step is drawn
-  const first = plot(`Histogram of the scores of ${each.name}: ID, and ${set}`, histogram(closed, [from, to]), bins.length, (i) => bins[i].middle, binSaid, () => (cut() === null || cut() < from || cut() > to ? null : cut()));
+  const says = (i) => {
+    if (i < 0) return `Below the threshold, ${score(thresholds[chosen.rate])}: ${percent(flaggedAt(each, chosen.rate))} % of ID, ${percent(caughtAt(each, set, chosen.rate))} % of ${set.name}.`;
+    const where = i === 0 ? `below ${bins[i].to.toPrecision(4)}` : i === bins.length - 1 ? `from ${bins[i].from.toPrecision(4)} on` : `${bins[i].from.toPrecision(4)} to ${bins[i].to.toPrecision(4)}`;
+    return `Score ${where}: ${bins[i].id.toFixed(1)} % of ID, ${bins[i].ood.toFixed(1)} % of ${set.name}.`;
+  };
+  const cut = () => within(thresholds[chosen.rate], from, to);
+  return plot(`Histogram of the scores of ${each.name}: ID, and ${set.name}`, histogram(closed, [from, to]), bins.map((bin) => bin.middle), says, cut);
+}
+
+function curveOf(each, set) {
   const curve = rocOf(each, set);
   const band = bandOf(each, set);
-  const best = unit().detectors.filter((other) => other !== each && other.cells[set]).sort((a, b) => b.cells[set].auroc[0] - a.cells[set].auroc[0]).slice(0, OTHERS);
+  const best = unit().detectors.filter((other) => other !== each).sort((a, b) => b.cells[set.name].auroc[0] - a.cells[set.name].auroc[0]).slice(0, OTHERS);
   const others = best.flatMap((other) => rocOf(other, set).map((point) => ({ ...point, d: other.name })));
-  const rocSaid = (i) => i < 0 ? "" : `Of 100 ID flagged ${curve[i].x.toFixed(1)}, of 100 OOD caught ${curve[i].y.toFixed(1)} (${bandAt(band, curve[i].x).map((end) => end.toFixed(1)).join(" to ")}).`;
-  const second = plot(`ROC curve of ${each.name} on ${set}: AUROC ${percent(each.cells[set].auroc[0])} %`, roc(curve, band, others), curve.length, (i) => curve[i].x, rocSaid, () => 100 * flaggedAt(each, chosen.rate));
-  const about = `${kind(group)}, ${counted(n)} image${n === 1 ? "" : "s"}${sources ? ` from ${sources} sources, which the intervals resample` : ""}; AUROC ${percent(each.cells[set].auroc[0])} (${range(each.cells[set].auroc)})`;
-  return el("div", { class: "card" }, el("h3", {}, set, " ", el("small", { class: "quiet" }, about)), el("div", { class: "pair" }, first, second));
+  const says = (i) => {
+    const { x, y } = curve[i < 0 ? chosen.rate : i];
+    return `Of 100 ID flagged ${x.toFixed(1)}, of 100 OOD caught ${y.toFixed(1)} (${bandAt(band, x).map((end) => end.toFixed(1)).join(" to ")}).`;
+  };
+  const label = `ROC curve of ${each.name} on ${set.name}: AUROC ${percent(each.cells[set.name].auroc[0])} %`;
+  return plot(label, roc(curve, band, others), curve.map((point) => point.x), says, () => 100 * flaggedAt(each, chosen.rate));
 }
 
 // Threshold
 
 function showThreshold() {
-  const { curves } = line();
+  const each = line();
+  const { curves } = each;
   const i = chosen.rate;
-  const rate = content.rates[i];
-  const n = unit().nId;
-  const [flags, low, high] = curves.flagged[i];
-  byId("rate").value = i;
-  byId("rate").setAttribute("aria-valuetext", `${rate} of 1,000`);
-  byId("rate-said").textContent = `${rate} of 1,000`;
+  const { nId, sets } = unit();
   const thousand = (share) => (1000 * share).toFixed(1);
-  const limit = curves.thresholds[i] === null ? "an infinite score" : curves.thresholds[i].toPrecision(5);
-  fill("threshold-said", "Flag scores below ", el("strong", { id: "limit" }, limit), ": ", el("strong", { id: "flagged" }, thousand(flags / n)),
-    " false alarms per 1,000 ID images", el("span", { id: "flagged-interval" }, ` (${thousand(low)} to ${thousand(high)})`), `; ${counted(flags)} of the ${counted(n)} here.`);
-  const ends = [0, 1];
+  byId("rate").value = i;
+  byId("rate").setAttribute("aria-valuetext", `${content.rates[i]} of 1,000`);
+  byId("rate-said").textContent = `${content.rates[i]} of 1,000`;
+  fill("threshold-said", "Flag scores below ", el("strong", { id: "limit" }, score(curves.thresholds[i])), ": ", el("strong", { id: "flagged" }, thousand(flaggedAt(each, i))),
+    " false alarms per 1,000 ID images", el("span", { id: "flagged-interval" }, ` (${curves.flaggedIntervals[i].map(thousand).join(" to ")})`), `; ${counted(curves.flagged[i])} of the ${counted(nId)} here.`);
+  const interval = (set) => [caughtAt(each, set, i), ...curves.caughtIntervals[set.name][i]];
   const columns = [
-    { key: "set", label: "OOD set", value: (set) => set.name, name: true, cell: (set) => set.name },
-    { key: "group", label: "what it is", value: (set) => kind(set.group), cell: (set) => `${kind(set.group)}${set.group === "shifted" ? "; should pass" : ""}` },
-    { key: "caught", label: "caught, %", down: true, number: true, value: (set) => curves.caught[set.name][i][0], cell: (set) => el("td", { class: "number", "data-set": set.name }, percent(curves.caught[set.name][i][0])) },
-    { key: "interval", label: "95 % interval", cell: (set) => el("td", { class: "figure" }, whisker(curves.caught[set.name][i], ends, "ood"), el("span", { class: "quiet" }, range(curves.caught[set.name][i]))) },
+    { key: "set", label: "OOD set", value: (set) => sets.indexOf(set), name: true, cell: (set) => [set.name, el("br"), el("small", { class: "quiet" }, kind(set.group))] },
+    { key: "caught", label: "caught, %", down: true, number: true, value: (set) => caughtAt(each, set, i), cell: (set) => el("td", { class: "number", "data-set": set.name }, percent(caughtAt(each, set, i))) },
+    { key: "interval", label: "95 % interval", cell: (set) => el("td", { class: "figure" }, whisker(interval(set), [0, 1], "ood"), el("span", { class: "quiet" }, range(interval(set)))) },
   ];
-  fill("caught", table("caught-table", columns, unit().sets, { first: { key: "group" }, again: showThreshold }));
-  byId("threshold-note").textContent = `The threshold is set on the ${counted(n)} ID test images, and the interval of its false alarms is what so many allow (Clopper and Pearson): with more of your own it is narrower. ` +
-    "The intervals of what is caught are at this very threshold. Images that score the same as the threshold pass.";
+  fill("caught", table("caught-table", columns, sets, { first: { key: "set" }, again: showThreshold }));
+  byId("threshold-note").textContent = `The threshold is set on the ${counted(nId)} ID test images; the interval of its false alarms is the exact one from that many (Clopper and Pearson), and more images of your own make it narrower. ` +
+    "The intervals of what is caught are at this very threshold. An image that scores the same as the threshold passes.";
   moveCuts();
 }
 
 // Pictures
 
-function pictureOf(set, row) {
+function pictureOf(set, [row, value]) {
   const [name, number, taken, label] = unit().shown[set][row];
-  const score = line().scores[set][Object.keys(unit().shown[set]).indexOf(String(row))];
-  const verdict = taken < 0 ? null : label < 0 || set !== "test" ? `taken for ${nameOf(taken)}` : label === taken ? `${nameOf(label)}, taken for it` : `${nameOf(label)}, taken for ${nameOf(taken)}`;
+  const verdict = taken < 0 ? "" : set === "test" && label >= 0 ? `${className(label)}, taken for ${className(taken)}` : `taken for ${className(taken)}`;
   const source = number < 0 ? "" : content.pictures[number];
-  const said = `${name}; ${verdict || "class not known"}; score ${score}`;
+  const said = `${name}; ${verdict || "class not known"}; score ${score(value)}`;
   const grow = (event) => event.target.classList.toggle("small", event.target.naturalWidth <= 48);
-  return el("li", {}, el("figure", { title: said },
-    source ? el("img", { src: source, alt: said, loading: "lazy", onload: grow }) : el("span", { class: "blank" }, "no picture"),
-    el("figcaption", {}, el("strong", {}, score), verdict && [el("br"), verdict], el("span", { class: "called" }, name))));
+  return el("li", {}, el("figure", { title: said, "data-row": row },
+    source ? el("img", { src: source, alt: said, onload: grow }) : el("span", { class: "blank" }, "no picture"),
+    el("figcaption", {}, el("strong", {}, score(value)), verdict && [el("br"), verdict], el("span", { class: "called" }, name))));
 }
 
 function strip(heading, about, set, rows, none) {
@@ -235,51 +272,54 @@ function strip(heading, about, set, rows, none) {
 }
 
 function showPictures() {
-  const { wrong } = line();
-  const sets = unit().sets;
-  const drawnOf = [{ name: "test", group: "ID" }, ...sets].map((set) => strip(set.name === "test" ? "ID test images" : set.name, set.name === "test" ? "" : kind(set.group), set.name, unit().drawn[set.name], ""));
+  const { wrong, drawn } = line();
+  const { sets } = unit();
   fill("pictures",
     strip("ID flagged", "false alarms: the lowest scores of ID test images", "test", wrong.test, "No ID image is flagged."),
     ...sets.filter((set) => set.group !== "shifted").map((set) => strip(`${set.name} accepted`, "the highest scores", set.name, wrong[set.name], "No image of this set is accepted.")),
-    el("details", {}, el("summary", {}, "What each set looks like: some of its images, drawn at random"), drawnOf));
+    el("details", {}, el("summary", {}, "What each set looks like: some of its images, drawn at random"),
+      strip("ID test images", "", "test", drawn.test, ""), sets.map((set) => strip(set.name, kind(set.group), set.name, drawn[set.name], ""))));
 }
 
 // Classes
 
 function showClasses() {
-  const rows = line().classes;
-  const n = unit().nId;
-  const kept = content.rates.indexOf(Math.round(1000 * (1 - content.kept)));
-  const flags = line().curves.flagged[kept][0];
-  const some = rows.length < line().classCount ? ` These are the ${counted(rows.length)} of ${counted(line().classCount)} classes with the most.` : "";
-  byId("classes-note").textContent = rows.length === 0 ? "The classes of the ID test images are not known." :
-    `${chosen.detector} on ${unitName(unit())}, where 95 % of ID is kept: ${counted(flags)} of ${counted(n)} ID test images are flagged. By ${unit().classesAre}; \u25B2 marks classes with more than chance makes (binomial, Holm, 5 %).${some}`;
+  const { classes, classCount, curves } = line();
+  const some = classes.length < classCount ? ` These are ${counted(classes.length)} of ${counted(classCount)} classes, those with the most.` : "";
+  byId("classes-note").textContent = classes.length === 0 ? "The classes of the ID test images are not known." :
+    `${chosen.detector} on ${unitName(unit())}, where 95 % of ID is kept: ${counted(curves.flagged[content.start])} of ${counted(unit().nId)} ID test images are flagged. By ${unit().classesAre}; \u25B2 marks classes with more than chance makes (binomial, Holm, 5 %).${some}`;
   const columns = [
-    { key: "class", label: "Class", value: (row) => nameOf(row[0]), name: true, cell: (row) => nameOf(row[0]) },
+    { key: "class", label: "Class", value: (row) => className(row[0]), name: true, cell: (row) => className(row[0]) },
     { key: "n", label: "images", number: true, down: true, value: (row) => row[1], cell: (row) => counted(row[1]) },
     { key: "flagged", label: "flagged", number: true, down: true, value: (row) => row[2], cell: (row) => counted(row[2]) },
     { key: "share", label: "flagged, %", number: true, down: true, value: (row) => row[2] / row[1] + row[3] / 1e6, cell: (row) => percent(row[2] / row[1]) },
     { key: "interval", label: "95 % interval", cell: (row) => el("td", { class: "figure" }, whisker([row[2] / row[1], row[3], row[4]], [0, 1]), el("span", { class: "quiet" }, range([0, row[3], row[4]]))) },
     { key: "more", label: "more than chance", down: true, value: (row) => row[5], cell: (row) => (row[5] ? el("span", { class: "bad" }, "\u25B2 yes") : "") },
   ];
-  fill("classes", rows.length ? table("classes-table", columns, rows, { first: { key: "share", down: true }, again: showClasses }) : "");
+  fill("classes", classes.length ? table("classes-table", columns, classes, { first: { key: "share" }, again: showClasses }) : "");
 }
 
 // What was run
 
-const facts = (caption, pairs, heads) => el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: i && heads.length > 2 && "number" }, head)))),
-  el("tbody", {}, pairs.map((pair) => el("tr", {}, pair.map((cell, i) => el("td", { class: i && heads.length > 2 && "number" }, cell))))));
+function facts(caption, heads, rows) {
+  const numbers = (i) => i > 0 && heads.length > 2 && "number";
+  return el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: numbers(i) }, head)))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: numbers(i) }, cell))))));
+}
 
 function showRan() {
   const seconds = (value) => (typeof value === "number" ? value.toFixed(2) : "");
+  const list = (heading, items) => (items.length ? [el("h3", {}, heading), el("ul", {}, items.map((item) => el("li", {}, item)))] : []);
+  const code = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part));
+  const failures = content.unreadable.map((one) => `${one.name} (${one.set}, ${one.classifier}): ${one.reason}`);
   const cost = Object.entries(content.cost).map(([name, spent]) => [name, seconds(spent.fit_seconds), seconds(spent.score_seconds)]);
-  const lists = (heading, items) => (items.length ? [el("h3", {}, heading), el("ul", {}, items.map((item) => el("li", {}, item)))] : []);
   fill("ran",
     content.command ? [el("h3", {}, "The command"), el("pre", { id: "command" }, content.command)] : [],
-    lists("To know", content.notes.map((note) => note.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part)))),
-    lists("Pictures that could not be read, and are in no figure", content.unreadable.map((one) => `${one.name} (${one.set}, ${one.classifier}): ${one.reason}`)),
-    el("div", { class: "columns" }, facts("Seconds of each stage", content.stages.map(([name, value]) => [name, value.toFixed(2)]), ["Stage", "s"]), facts("Seconds of each detector, over all classifiers", cost, ["Detector", "fit", "score"]), facts("Versions and machine", Object.entries(content.environment), ["What", "value"])),
-    el("details", {}, el("summary", {}, "Hashes of the classifiers and of the data"), facts("", content.hashes, ["Of", "hash"])),
+    list("To know", content.notes.map(code)),
+    el("div", { class: "columns" }, facts("Seconds of each stage", ["Stage", "s"], content.stages.map(([name, value]) => [name, seconds(value)])),
+      facts("Seconds of each detector, over all classifiers", ["Detector", "fit", "score"], cost), facts("Versions and machine", ["What", "value"], Object.entries(content.environment))),
+    failures.length ? el("details", {}, el("summary", {}, "Pictures that could not be read, and are in no figure"), el("ul", {}, failures.map((one) => el("li", {}, one)))) : null,
+    el("details", {}, el("summary", {}, "Hashes of the classifiers and of the data"), facts("", ["Of", "hash"], content.hashes)),
     el("details", {}, el("summary", {}, "BibTeX of the methods used"), el("pre", { id: "bibtex" }, content.bibtex)));
 }
 
@@ -287,9 +327,22 @@ function showRan() {
 
 byId("unit").addEventListener("change", (event) => choose({ unit: Number(event.target.value) }));
 byId("detector").addEventListener("change", (event) => choose({ detector: event.target.value }));
-byId("column").addEventListener("change", (event) => { chosen.column = event.target.value; showRanking(); });
-for (const radio of document.querySelectorAll("input[name=measure]")) radio.addEventListener("change", () => { chosen.measure = radio.value; showRanking(); delete orders["every-table"]; showEvery(); });
-byId("rate").addEventListener("input", (event) => { chosen.rate = Number(event.target.value); showThreshold(); });
+byId("column").addEventListener("change", (event) => {
+  chosen.column = event.target.value;
+  showRanking();
+});
+for (const radio of document.querySelectorAll("input[name=measure]")) {
+  radio.addEventListener("change", () => {
+    chosen.measure = radio.value;
+    showRanking();
+    showEvery();
+  });
+}
+byId("rate").max = content.slider - 1;
+byId("rate").addEventListener("input", (event) => {
+  chosen.rate = Number(event.target.value);
+  showThreshold();
+});
 byId("theme").addEventListener("click", () => {
   const themes = ["auto", "dark", "light"];
   const now = document.documentElement.dataset.theme || "auto";
@@ -299,13 +352,22 @@ byId("theme").addEventListener("click", () => {
   byId("theme").textContent = `Colours: ${next}`;
 });
 window.addEventListener("beforeprint", () => {
-  for (const box of document.querySelectorAll("details")) box.open = true;
+  for (const box of document.querySelectorAll("details:not([open])")) {
+    box.open = true;
+    box.dataset.printed = "yes";
+  }
   for (const frame of [...waiting.keys()]) drawNow(frame);
 });
+window.addEventListener("afterprint", () => {
+  for (const box of document.querySelectorAll("details[data-printed]")) {
+    box.open = false;
+    delete box.dataset.printed;
+  }
+});
 
-const slides = content.rates.filter((rate) => rate <= 500);
-byId("rate").max = slides.length - 1;
-chosen.rate = slides.indexOf(50);
+const suites = [...new Set(content.units.map((one) => one.suite))].join(", ");
+if (suites) document.title = `${suites} \u2013 Farfield report`;
+fill("of-suites", suites);
 fill("headline", content.headline.map((text) => el("p", {}, text)));
 if (content.units.length) choose({});
 else for (const id of ["from-scores", "families-box"]) byId(id).hidden = true;

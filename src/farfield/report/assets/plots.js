@@ -59,10 +59,11 @@ const widths = new ResizeObserver((entries) => {
   }
 });
 
-// A place for a plot that is drawn when it comes into sight. `says(i)` is the text for point i; `x(i)` is where it is.
-function plot(label, spec, count, x, says, cut) {
-  const frame = el("div", { class: "frame", tabindex: "0", role: "img", "aria-label": label });
-  const readout = el("output", { class: "readout" }, says(-1));
+// A place for a plot that is drawn when it comes into sight. `xs` are where its points are, `says(i)` is the text for point i and, for -1,
+// for none; `cut()` is where the threshold is.
+function plot(label, spec, xs, says, cut) {
+  const readout = el("p", { class: "readout" }, says(-1));
+  const frame = el("div", { class: "frame", tabindex: "0", role: "group", "aria-roledescription": "plot", "aria-label": `${label}. Arrow keys move along it.` });
   let point = -1;
   const go = (i) => {
     if (i === point || !frame.view) return;
@@ -74,18 +75,25 @@ function plot(label, spec, count, x, says, cut) {
     if (!frame.view) return;
     const box = frame.querySelector("svg").getBoundingClientRect();
     const value = frame.view.scale("x").invert(event.clientX - box.left - frame.view.origin()[0]);
-    let best = 0;
-    for (let i = 1; i < count; i++) if (Math.abs(x(i) - value) < Math.abs(x(best) - value)) best = i;
-    go(best);
+    const far = xs.map((x) => Math.abs(x - value));
+    go(far.indexOf(Math.min(...far)));
   });
   frame.addEventListener("pointerleave", () => go(-1));
+  frame.addEventListener("focus", () => readout.setAttribute("aria-live", "polite"));
+  frame.addEventListener("blur", () => {
+    readout.removeAttribute("aria-live");
+    go(-1);
+  });
   frame.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    go(Math.max(0, Math.min(count - 1, point + step)));
+    go(Math.max(0, Math.min(xs.length - 1, point + step)));
   });
-  frame.cut = cut;
+  frame.moveCut = () => {
+    frame.view.signal("cut", cut()).run();
+    if (point < 0) readout.textContent = says(-1);
+  };
   waiting.set(frame, spec);
   sight.observe(frame);
   return el("div", { class: "plot" }, frame, readout);
@@ -98,12 +106,12 @@ async function drawNow(frame) {
   if (!spec) return;
   waiting.delete(frame);
   sight.unobserve(frame);
-  const full = { ...spec, width: wide(frame), height: HEIGHT, padding: 2, autosize: { type: "pad" }, config: STYLE, params: [{ name: "at", value: -1 }, { name: "cut", value: frame.cut() }] };
+  const full = { ...spec, width: wide(frame), height: HEIGHT, padding: 2, autosize: { type: "pad" }, config: STYLE, params: [{ name: "at", value: -1 }, { name: "cut", value: null }] };
   const { view } = await window.vegaEmbed(frame, full, { mode: "vega-lite", renderer: "svg", actions: false, tooltip: false, defaultStyle: false, hover: false, logLevel: 1 });
   if (!frame.isConnected) return view.finalize(); // another detector was chosen meanwhile
   frame.view = view;
   drawn.push(frame);
-  moveCut(frame);
+  frame.moveCut();
   widths.observe(frame);
 }
 
@@ -125,5 +133,4 @@ function forgetPlots() {
   waiting.clear();
 }
 
-const moveCut = (frame) => frame.view.signal("cut", frame.cut()).run();
-const moveCuts = () => drawn.forEach(moveCut);
+const moveCuts = () => drawn.forEach((frame) => frame.moveCut());
