@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from farfield.errors import InputError
+
+LONGEST = 1e12  # seconds that a stage may have taken
 
 
 @dataclass
@@ -107,7 +108,7 @@ def _check_cost(cost: Mapping[str, Any]) -> None:
         raise ValueError("cost has no objects of seconds in per_detector")
     for stages in ({k: v for k, v in cost.items() if k != "per_detector"}, *detectors.values()):
         for stage, seconds in stages.items():
-            if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+            if not isinstance(seconds, int | float) or not 0 <= seconds < LONGEST:
                 raise ValueError(f"cost has {seconds!r:.60} for {stage}")
 
 
@@ -153,7 +154,7 @@ def _text(value: Any) -> bool:
 
 
 def _share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _interval(value: Any) -> bool:

@@ -12,7 +12,7 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -72,11 +72,9 @@ def run(
         InputError: when a classifier has other classes than its suite, or `out` cannot be written. A detector that refuses a classifier does
             not stop the rest: `Results.refused` says why.
     """
-    for name, fitter in detectors.items():
+    for fitter in detectors.values():
         check_ranges(fitter)
-        if name in COLUMNS:
-            raise InputError(f"A detector cannot be called {name!r}, which is what a column beside the scores is called.")
-    _check_jobs(jobs)
+    _check_jobs(jobs, detectors)
     started = time.perf_counter()
     results = Results(environment=environment(), papers={name: "; ".join(papers_of(fitter)) for name, fitter in detectors.items()}, command=command)
     seconds: dict[str, float] = {}
@@ -146,8 +144,16 @@ def _noting(results: Results, classifier: str) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _check_jobs(jobs: Sequence[tuple[Suite, Sequence[Classifier | None]]]) -> None:
-    """Raises, before anything runs, for a classifier of other classes than its suite's, and for two of one name."""
+def _check_jobs(jobs: Sequence[tuple[Suite, Sequence[Classifier | None]]], detectors: Iterable[str]) -> None:
+    """Raises, before anything runs, for names that cannot be written, a classifier of other classes than its suite's, and two of one name."""
+    for suite, _ in jobs:
+        sets = ["test", *(ood.name for ood in suite.ood)]
+        for called in (suite.name, *sets, *detectors):
+            if called.encode("utf-8", "ignore").decode() != called:
+                raise InputError(f"The name {called!r} is not UTF-8, and results are written in that. Give it another.")
+        keys = [f"{name}/{key}" for name in (*COLUMNS, *detectors) for key in sets]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise InputError(f"Two columns of the scores of {suite.name} would be called {twice!r}. Give the detector or the set another name.")
     names = [(suite.name, GIVEN if classifier is None else classifier.name) for suite, classifiers in jobs for classifier in classifiers]
     for suite_name, name in names:
         if names.count((suite_name, name)) > 1:

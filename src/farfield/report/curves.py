@@ -68,10 +68,11 @@ def kept(folder: Path, suite: str, classifier: str, lines: Sequence[Line], sets:
             ) > 1e-9:
                 return f"The scores in {path.relative_to(folder)} are of another run: {line.detector} on {name} has another AUROC."
     sizes = {name: values.shape for mine in scores.values() for name, values in mine.items()}
+    columns = {f"{column}/{name}": tensors.get(f"{column}/{name}") for column in COLUMNS for name in sizes}
     beside = {
         key: values
-        for key, values in tensors.items()
-        if key.partition("/")[0] in COLUMNS and values.shape == sizes.get(key.partition("/")[2]) and values.dtype.kind in "iu"
+        for key, values in columns.items()
+        if values is not None and values.dtype.kind in "iu" and values.shape == sizes[key.partition("/")[2]]
     }
     return Kept(scores, beside, gallery.read(pictures_path(folder, suite, classifier)))
 
