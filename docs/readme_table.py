@@ -20,7 +20,7 @@ COLUMNS = (
 
 def main() -> None:
     results = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    lines = ["Percent; ± is the farther end of the 95 % interval; FPR is the OOD kept where 95 % of ID is kept; a shared rank (=) is a tie.", ""]
+    lines = ["Percent; ± is the farther end of the 95 % interval; FPR is the OOD kept where 95 % of ID is kept; = marks a shared rank.", ""]
     for classifier, _, block in blocks(results):
         lines += [f"**{classifier['name']}**, ID accuracy {percent(classifier['id_accuracy'])} %", ""]
         lines += [
