@@ -32,6 +32,17 @@ def energy(train: Arrays, test: Arrays, temperature: float = 1.0) -> np.ndarray:
     return np.array(scores)
 
 
+def inverse_of(sigma: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """A matrix of full rank is inverted in units that make its diagonal 1: the same inverse, with more of its digits. Else the pseudo-inverse."""
+    units = np.sqrt(np.diag(sigma))
+    if (units > 1e-13 * np.abs(mean)).all():
+        alike = sigma / np.outer(units, units)
+        lengths = np.linalg.eigvalsh(alike)
+        if lengths[0] > 1e-12 * lengths[-1]:
+            return np.linalg.inv(alike) / np.outer(units, units)
+    return np.linalg.pinv(sigma, hermitian=True, rcond=1e-12)
+
+
 def mahalanobis(train: Arrays, test: Arrays, shrinkage: float = 0.0) -> np.ndarray:
     f, y = train["features"], train["labels"]
     n, d = f.shape
@@ -40,12 +51,7 @@ def mahalanobis(train: Arrays, test: Arrays, shrinkage: float = 0.0) -> np.ndarr
     for x, c in zip(f, y, strict=True):
         sigma += np.outer(x - means[c], x - means[c]) / n
     sigma = (1 - shrinkage) * sigma + shrinkage * np.trace(sigma) / d * np.eye(d)
-    # A matrix of full rank is inverted in units that make its diagonal 1: the same inverse, with more of its digits.
-    units = np.sqrt(np.diag(sigma))
-    if (units > 1e-13 * np.abs(f.mean(0))).all() and np.linalg.matrix_rank(sigma / np.outer(units, units), hermitian=True) == d:
-        inverse = np.linalg.inv(sigma / np.outer(units, units)) / np.outer(units, units)
-    else:
-        inverse = np.linalg.pinv(sigma, hermitian=True, rcond=1e-12)
+    inverse = inverse_of(sigma, f.mean(0))
     return np.array([-min((x - m) @ inverse @ (x - m) for m in means.values()) for x in test["features"]])
 
 
@@ -81,3 +87,148 @@ def react_energy(train: Arrays, test: Arrays, q: float = 90.0, temperature: floa
     cap = np.quantile(train["features"], q / 100)
     logits = np.array([train["weight"] @ np.minimum(f, cap) + train["bias"] for f in test["features"]])
     return energy(train, {"logits": logits}, temperature)
+
+
+def softmax(v: np.ndarray) -> np.ndarray:
+    e = np.exp(v - v.max())
+    return e / e.sum()
+
+
+def entropy(train: Arrays, test: Arrays) -> np.ndarray:
+    """-log H, with log p exact where p of the first class rounds to 1."""
+    scores = []
+    for v in test["logits"].astype(np.longdouble):
+        u = v - v.max()
+        total = np.exp(u).sum()
+        others = np.delete(u, u.argmax())
+        log_first = -np.log1p(np.exp(others).sum())  # log p of the first class
+        scores.append(float(-np.log(-(log_first / total + sum(np.exp(x) / total * (x + log_first) for x in others)))))
+    return np.array(scores)
+
+
+def gen(train: Arrays, test: Arrays, gamma: float = 0.1, m: int = 100) -> np.ndarray:
+    scores = []
+    for v in test["logits"].astype(np.longdouble):
+        order = np.argsort(-v)[:m]
+        e = np.exp(v - v.max())
+        scores.append(float(-np.log(sum((e[k] / e.sum()) ** gamma * (np.delete(e, k).sum() / e.sum()) ** gamma for k in order))))
+    return np.array(scores)
+
+
+def gradnorm(train: Arrays, test: Arrays, temperature: float = 1.0) -> np.ndarray:
+    """The gradient itself: of the weights, by the chain rule, one weight at a time."""
+    scores = []
+    for v, f in zip(test["logits"], test["features"], strict=True):
+        p, c = softmax(v / temperature), len(v)
+        gradient = np.array([[(p[k] - 1 / c) / temperature * x for x in f] for k in range(c)])
+        scores.append(np.abs(gradient).sum())
+    return np.array(scores)
+
+
+def relative(train: Arrays, test: Arrays, shrinkage: float = 0.0) -> np.ndarray:
+    f, y = train["features"], train["labels"]
+    n, d = f.shape
+    means = {c: f[y == c].mean(0) for c in np.unique(y)}
+    mean = f.mean(0)
+    within = sum(np.outer(x - means[c], x - means[c]) / n for x, c in zip(f, y, strict=True))
+    whole = sum(np.outer(x - mean, x - mean) / n for x in f)
+    inner, outer = (inverse_of((1 - shrinkage) * s + shrinkage * np.trace(s) / d * np.eye(d), mean) for s in (within, whole))
+    return np.array([(x - mean) @ outer @ (x - mean) - min((x - m) @ inner @ (x - m) for m in means.values()) for x in test["features"]])
+
+
+def on_sphere(arrays: Arrays) -> Arrays:
+    return {**arrays, "features": np.array([f / np.sqrt(np.sum(f**2)) for f in arrays["features"]])}
+
+
+def mahalanobis_pp(train: Arrays, test: Arrays, shrinkage: float = 0.0) -> np.ndarray:
+    return mahalanobis(on_sphere(train), on_sphere(test), shrinkage)
+
+
+def relative_pp(train: Arrays, test: Arrays, shrinkage: float = 0.0) -> np.ndarray:
+    return relative(on_sphere(train), on_sphere(test), shrinkage)
+
+
+def off_space(train: Arrays, dim: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The origin and the residual space, by a singular value decomposition."""
+    o = -np.linalg.lstsq(train["weight"], train["bias"], rcond=None)[0]
+    d = len(o)
+    dim = dim or (1000 if d >= 2048 else 512 if d >= 768 else d // 2)
+    return o, np.linalg.svd(train["features"] - o, full_matrices=True)[2][dim:]
+
+
+def residual(train: Arrays, test: Arrays, dim: int | None = None) -> np.ndarray:
+    o, rest = off_space(train, dim)
+    return np.array([-np.sqrt(sum((r @ (f - o)) ** 2 for r in rest)) for f in test["features"]])
+
+
+def vim(train: Arrays, test: Arrays, dim: int | None = None) -> np.ndarray:
+    alpha = np.mean([v.max() for v in train["logits"]]) / np.mean(-residual(train, train, dim))
+    return energy(train, test) + alpha * residual(train, test, dim)
+
+
+def she(train: Arrays, test: Arrays) -> np.ndarray:
+    right = [i for i, v in enumerate(train["logits"]) if v.argmax() == train["labels"][i]]
+    scores = []
+    for v, f in zip(test["logits"], test["features"], strict=True):
+        mine = [train["features"][i] for i in right if train["labels"][i] == v.argmax()]
+        scores.append(f @ np.mean(mine, axis=0))
+    return np.array(scores)
+
+
+def fdbd(train: Arrays, test: Arrays) -> np.ndarray:
+    mean, w = train["features"].mean(0), train["weight"]
+    scores = []
+    for v, f in zip(test["logits"], test["features"], strict=True):
+        y = v.argmax()
+        distances = [(v[y] - v[k]) / np.linalg.norm(w[y] - w[k]) for k in range(len(v)) if k != y]
+        scores.append(np.mean(distances) / np.linalg.norm(f - mean))
+    return np.array(scores)
+
+
+def nci(train: Arrays, test: Arrays, a: float = 1e-4) -> np.ndarray:
+    mean = train["features"].mean(0)
+    pairs = zip(test["logits"], test["features"], strict=True)
+    return np.array([train["weight"][v.argmax()] @ (f - mean) / np.linalg.norm(f - mean) + a * sum(map(abs, f)) for v, f in pairs])
+
+
+def shaped(train: Arrays, test: Arrays, shape: object) -> np.ndarray:
+    """The largest logit of the shaped features."""
+    return np.array([max(train["weight"] @ shape(f) + train["bias"]) for f in test["features"]])  # type: ignore[operator]
+
+
+def pruned(f: np.ndarray, p: float) -> list[int]:
+    """Where the largest are that stay."""
+    return sorted(range(len(f)), key=lambda i: -f[i])[: max(1, len(f) - round(len(f) * p / 100))]
+
+
+def ash_p(train: Arrays, test: Arrays, p: float = 90.0) -> np.ndarray:
+    return shaped(train, test, lambda f: np.array([x if i in pruned(f, p) else 0.0 for i, x in enumerate(f)]))
+
+
+def ash_b(train: Arrays, test: Arrays, p: float = 65.0) -> np.ndarray:
+    return shaped(train, test, lambda f: np.array([sum(f) / len(pruned(f, p)) if i in pruned(f, p) else 0.0 for i in range(len(f))]))
+
+
+def factor(f: np.ndarray, p: float) -> float:
+    s2 = sum(f[i] for i in pruned(f, p))
+    return float(np.exp(min(50.0, sum(f) / s2))) if s2 > 0 else 1.0
+
+
+def ash_s(train: Arrays, test: Arrays, p: float = 90.0) -> np.ndarray:
+    return shaped(train, test, lambda f: np.array([x * factor(f, p) if i in pruned(f, p) else 0.0 for i, x in enumerate(f)]))
+
+
+def scale(train: Arrays, test: Arrays, p: float = 85.0) -> np.ndarray:
+    return shaped(train, test, lambda f: f * factor(f, p))
+
+
+def vra(train: Arrays, test: Arrays, low: float = 60.0, high: float = 95.0) -> np.ndarray:
+    floor, cap = np.quantile(train["features"], [low / 100, high / 100])
+    return shaped(train, test, lambda f: np.array([0.0 if x < floor else min(x, cap) for x in f]))
+
+
+def dice(train: Arrays, test: Arrays, p: float = 90.0) -> np.ndarray:
+    w, mean = train["weight"], train["features"].mean(0)
+    threshold = np.percentile([[w[k, j] * mean[j] for j in range(len(mean))] for k in range(len(w))], p)
+    sparse = np.array([[w[k, j] if w[k, j] * mean[j] > threshold else 0.0 for j in range(len(mean))] for k in range(len(w))])
+    return np.array([max(sparse @ f + train["bias"]) for f in test["features"]])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 import oracles
-from farfield.detectors import CATALOGUE, KNN, SHAPERS, Energy, React, chain
-from farfield.testing import CHECKS, Case
+from farfield.detectors import CATALOGUE, KNN, SHAPERS, Energy, MaxLogit, React, chain
+from farfield.testing import CHECKS, Case, world
 
 CASES = {
     "msp": Case(CATALOGUE["msp"].fit, oracle=oracles.msp),
@@ -22,6 +24,30 @@ CASES = {
         {"q": 0.0, "temperature": -1.0},
         oracles.react_energy,
     ),
+    "entropy": Case(CATALOGUE["entropy"].fit, oracle=oracles.entropy),
+    "gen": Case(CATALOGUE["gen"].fit, {"gamma": {"gamma": 0.5}, "m": {"m": 3}}, {"gamma": 0.0, "m": 0}, oracles.gen),
+    "gradnorm": Case(CATALOGUE["gradnorm"].fit, {"temperature": {"temperature": 3.0}}, {"temperature": 0.0}, oracles.gradnorm),
+    "mahalanobis++": Case(CATALOGUE["mahalanobis++"].fit, {"shrinkage": {"shrinkage": 0.2}}, {"shrinkage": 1.5}, oracles.mahalanobis_pp),
+    "relative-mahalanobis": Case(CATALOGUE["relative-mahalanobis"].fit, {"shrinkage": {"shrinkage": 0.2}}, {"shrinkage": -0.5}, oracles.relative),
+    "relative-mahalanobis++": Case(
+        CATALOGUE["relative-mahalanobis++"].fit, {"shrinkage": {"shrinkage": 0.2}}, {"shrinkage": -0.5}, oracles.relative_pp
+    ),
+    "residual": Case(CATALOGUE["residual"].fit, {"dim": {"dim": 9}}, {"dim": 0}, oracles.residual, easy=partial(world, loud=True)),
+    "vim": Case(CATALOGUE["vim"].fit, {"dim": {"dim": 9}}, {"dim": 0}, oracles.vim),
+    "she": Case(CATALOGUE["she"].fit, oracle=oracles.she),
+    "fdbd": Case(CATALOGUE["fdbd"].fit, oracle=oracles.fdbd),
+    "nci": Case(CATALOGUE["nci"].fit, {"a": {"a": 0.1}}, {"a": -1.0}, oracles.nci),
+    "vra": Case(chain(SHAPERS["vra"].fit, MaxLogit.fit), {"low": {"low": 70.0}, "high": {"high": 80.0}}, {"low": -1.0, "high": 101.0}, oracles.vra),
+    **{
+        name: Case(chain(SHAPERS[name].fit, MaxLogit.fit), {"p": {"p": 75.0}}, {"p": 100.0}, oracle)
+        for name, oracle in {
+            "ash-p": oracles.ash_p,
+            "ash-b": oracles.ash_b,
+            "ash-s": oracles.ash_s,
+            "scale": oracles.scale,
+            "dice": oracles.dice,
+        }.items()
+    },
 }
 
 

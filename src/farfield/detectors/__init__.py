@@ -13,20 +13,49 @@ from torch import nn
 
 from farfield.detectors import compose, files
 from farfield.detectors.base import Chain, Detector, Exported, Fitter, Shaper
+from farfield.detectors.centred import FDBD, NCI
 from farfield.detectors.compose import chain, options_of, papers_of
+from farfield.detectors.dice import DICE
+from farfield.detectors.entropy import GEN, Entropy
+from farfield.detectors.gradnorm import GradNorm
 from farfield.detectors.knn import KNN
 from farfield.detectors.logits import MSP, Energy, MaxLogit
 from farfield.detectors.mahalanobis import Mahalanobis
 from farfield.detectors.react import React
+from farfield.detectors.relative import RelativeMahalanobis
+from farfield.detectors.residual import Residual, ViM
+from farfield.detectors.shaping import ASHB, ASHP, ASHS, Scale
+from farfield.detectors.she import SHE
+from farfield.detectors.sphere import MahalanobisPP, RelativeMahalanobisPP
+from farfield.detectors.vra import VRA
 
 CATALOGUE: dict[str, type[Detector]] = {
     "msp": MSP,
     "maxlogit": MaxLogit,
     "energy": Energy,
+    "entropy": Entropy,
+    "gen": GEN,
     "mahalanobis": Mahalanobis,
+    "mahalanobis++": MahalanobisPP,
+    "relative-mahalanobis": RelativeMahalanobis,
+    "relative-mahalanobis++": RelativeMahalanobisPP,
     "knn": KNN,
+    "she": SHE,
+    "residual": Residual,
+    "vim": ViM,
+    "fdbd": FDBD,
+    "nci": NCI,
+    "gradnorm": GradNorm,
 }
-SHAPERS: dict[str, type[Shaper]] = {"react": React}
+SHAPERS: dict[str, type[Shaper]] = {
+    "react": React,
+    "vra": VRA,
+    "ash-p": ASHP,
+    "ash-b": ASHB,
+    "ash-s": ASHS,
+    "scale": Scale,
+    "dice": DICE,
+}
 DEFAULTS = ("msp", "maxlogit", "energy", "react+energy", "mahalanobis", "knn")
 
 
@@ -53,20 +82,37 @@ def load(path: str | Path, classes: Sequence[type[nn.Module]] = ()) -> Detector:
 
 
 __all__ = [
+    "ASHB",
+    "ASHP",
+    "ASHS",
     "CATALOGUE",
     "DEFAULTS",
+    "DICE",
+    "FDBD",
+    "GEN",
     "KNN",
     "MSP",
+    "NCI",
     "SHAPERS",
+    "SHE",
+    "VRA",
     "Chain",
     "Detector",
     "Energy",
+    "Entropy",
     "Exported",
     "Fitter",
+    "GradNorm",
     "Mahalanobis",
+    "MahalanobisPP",
     "MaxLogit",
     "React",
+    "RelativeMahalanobis",
+    "RelativeMahalanobisPP",
+    "Residual",
+    "Scale",
     "Shaper",
+    "ViM",
     "chain",
     "load",
     "options_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
@@ -120,7 +121,7 @@ def parse(text: str, catalogue: Mapping[str, type[Detector]], shapers: Mapping[s
     Raises:
         InputError: for an unknown name, option or value, with the nearest that exists.
     """
-    *before, last = text.split("+")
+    *before, last = re.split(r"(?<!\+)\+(?!\+)", text)  # names may end in ++
     fitter = _one(last, catalogue, "detector", shapers)
     for part in reversed(before):
         fitter = chain(_one(part, shapers, "shaper", catalogue), fitter)

@@ -10,7 +10,7 @@ from farfield.detectors.base import Detector, fingerprint_of, require
 from farfield.outputs import Data, validated
 
 
-def _look(train: Data, method: str) -> str | None:
+def look(train: Data, method: str) -> str | None:
     """Checks the first chunk, which is all a method that fits nothing reads."""
     next(validated(train, ("logits",), method))
     return fingerprint_of(train)
@@ -44,7 +44,7 @@ class MSP(Detector):
         Args:
             train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
         """
-        return cls(fingerprint=_look(train, "MSP"))
+        return cls(fingerprint=look(train, "MSP"))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in nats, at least 0."""
@@ -77,7 +77,7 @@ class MaxLogit(Detector):
         Args:
             train: outputs with logits `(n, c)`, `c >= 2`; only the first chunk is looked at.
         """
-        return cls(fingerprint=_look(train, "MaxLogit"))
+        return cls(fingerprint=look(train, "MaxLogit"))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in their units."""
@@ -117,7 +117,7 @@ class Energy(Detector):
             InputError: for a temperature out of its range.
         """
         require(1e-6 <= temperature <= 1e6, "Energy", "temperature", temperature, "1e-6 <= temperature <= 1e6")
-        return cls(temperature=float(temperature), fingerprint=_look(train, "Energy"))
+        return cls(temperature=float(temperature), fingerprint=look(train, "Energy"))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in their units."""

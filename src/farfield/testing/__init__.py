@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -25,6 +25,7 @@ def check_detector(
     refused: Mapping[str, Any] | None = None,
     oracle: Oracle | None = None,
     classes: Sequence[type[nn.Module]] = (),
+    easy: Callable[[], World] = world,
 ) -> None:
     """Runs every check of `CHECKS`; the arguments are those of `Case`.
 
@@ -34,7 +35,7 @@ def check_detector(
     >>> from farfield.detectors import MaxLogit
     >>> check_detector(MaxLogit.fit)
     """
-    case = Case(fit, unusual or {}, refused or {}, oracle, classes)
+    case = Case(fit, unusual or {}, refused or {}, oracle, classes, easy)
     for name, check in CHECKS.items():
         try:
             check(case)

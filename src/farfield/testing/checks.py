@@ -19,7 +19,7 @@ from farfield.detectors.base import Detector, Exported, Fitter
 from farfield.detectors.compose import options_of
 from farfield.errors import FarfieldWarning, InputError
 from farfield.outputs import Data, Outputs
-from farfield.testing.worlds import Counted, cast, with_features, world
+from farfield.testing.worlds import Counted, World, cast, with_features, world
 
 Arrays = Mapping[str, np.ndarray]
 Oracle = Callable[..., np.ndarray]
@@ -38,6 +38,8 @@ class Case:
         oracle: `(train, test, **options) -> scores`, float64 arrays in (`logits`, `features`, `labels`, `weight`, `bias`), written as the paper
             writes the method, loops and all.
         classes: the detector's own classes, so that it can be loaded.
+        easy: makes a world in which the method must tell ID from OOD; for one that looks for something else than the usual, as
+            `partial(world, loud=True)`.
     """
 
     fit: Fitter
@@ -45,6 +47,7 @@ class Case:
     refused: Mapping[str, Any] = field(default_factory=dict)
     oracle: Oracle | None = None
     classes: Sequence[type[torch.nn.Module]] = ()
+    easy: Callable[[], World] = world
 
     def quiet(self, train: Data, **options: Any) -> Detector:
         """Fits without Farfield's warnings."""
@@ -55,7 +58,7 @@ class Case:
 
 def direction(case: Case) -> None:
     """Scores are higher for ID than for OOD on an easy world."""
-    easy = world()
+    easy = case.easy()
     detector = case.quiet(easy.train)
     auroc = metrics.auroc(detector(easy.id), detector(easy.ood))
     assert auroc > 0.9, f"AUROC on an easy world is {auroc:.3f}; higher scores must mean more in-distribution."

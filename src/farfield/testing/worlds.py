@@ -29,6 +29,7 @@ def world(
     offset: float = 0.0,
     uneven: bool = False,
     spread: float = 0.5,
+    loud: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> World:
     """An easy world: ID features around class means after a ReLU, OOD features small and in no class's direction.
@@ -37,6 +38,7 @@ def world(
         n: training samples. d: features. c: classes. seed: of everything random.
         offset: how far features are from zero, in their own units.
         spread: of the features about their class mean.
+        loud: whether OOD features are large in all directions, instead of small.
         uneven: whether the features' units spread over four orders of magnitude.
         dtype: of logits and features.
     """
@@ -58,7 +60,7 @@ def world(
         labels = torch.arange(m) % c
         return outputs(torch.relu(means[labels] + spread * torch.randn(m, d, generator=random)), labels, first_id)
 
-    strange = torch.relu(0.4 + 0.4 * torch.randn(60, d, generator=random))
+    strange = torch.relu(0.4 + 0.4 * torch.randn(60, d, generator=random)) * (10 if loud else 1)
     return World(sample(n, 0), sample(80, n), outputs(strange, torch.full((60,), -1), n + 80))
 
 

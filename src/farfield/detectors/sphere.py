@@ -1,0 +1,106 @@
+"""Mahalanobis++ and its relative form: the same distances between features of unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.detectors.base import Detector
+from farfield.detectors.knn import normalized
+from farfield.detectors.mahalanobis import Mahalanobis
+from farfield.detectors.relative import RelativeMahalanobis
+from farfield.outputs import Data, Outputs, count, validated
+
+
+class OnSphere:
+    """Training data with features of unit length, in float64; iterable as often as the data behind it."""
+
+    def __init__(self, train: Data, method: str) -> None:
+        self.train, self.method, self.samples = train, method, count(train)
+
+    def __iter__(self) -> Iterator[Outputs]:
+        for chunk in validated(self.train, ("features", "labels"), self.method):
+            assert chunk.features is not None
+            yield chunk.having(features=normalized(chunk.features))
+
+
+class MahalanobisPP(Detector):
+    """Mahalanobis++: `Mahalanobis` of features of unit length, `z = f / ||f||`, in fitting and in scoring.
+
+    >>> import torch, farfield as ff
+    >>> x = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 2.0], [1.0, 5.0]])
+    >>> detector = MahalanobisPP.fit(ff.Outputs(features=x, labels=torch.tensor([0, 0, 1, 1])))
+    >>> one, same = detector(ff.Outputs(features=torch.tensor([[3.0, 4.0], [6.0, 8.0]])))
+    >>> bool(abs(one - same) < 1e-4 * abs(one))
+    True
+
+    Source: Mueller and Hein, "Mahalanobis++: Improving OOD Detection via Feature Normalization", ICML 2025.
+    """
+
+    needs = ("features",)
+    fit_needs = ("features", "labels")
+    passes = 1
+    paper = "Mueller and Hein, ICML 2025"
+
+    def __init__(self, *, inner: Mahalanobis) -> None:
+        super().__init__(fingerprint=inner.fingerprint)
+        self.inner = inner
+
+    @classmethod
+    def fit(cls, train: Data, *, shrinkage: float = 0.0) -> MahalanobisPP:
+        """As `Mahalanobis.fit`, on features of unit length.
+
+        Args:
+            train: outputs with features `(n, d)` and true labels `(n,)`.
+            shrinkage: in `[0, 1]`, as there.
+
+        Raises:
+            InputError: for a bad option or bad data, or directions that do not vary within classes.
+        """
+        return cls(inner=Mahalanobis.fit(OnSphere(train, "MahalanobisPP"), shrinkage=shrinkage))
+
+    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `features`: at most 0, in squared standard deviations."""
+        return self.inner.score(normalized(features)).to(features)
+
+
+class RelativeMahalanobisPP(Detector):
+    """Relative Mahalanobis++: `RelativeMahalanobis` of features of unit length, in fitting and in scoring.
+
+    >>> import torch, farfield as ff
+    >>> x = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 2.0], [1.0, 5.0]])
+    >>> detector = RelativeMahalanobisPP.fit(ff.Outputs(features=x, labels=torch.tensor([0, 0, 1, 1])))
+    >>> one, same = detector(ff.Outputs(features=torch.tensor([[3.0, 4.0], [6.0, 8.0]])))
+    >>> bool(abs(one - same) < 1e-4 * abs(one))
+    True
+
+    Source: Mueller and Hein, "Mahalanobis++: Improving OOD Detection via Feature Normalization", ICML 2025; Ren et al., 2021.
+    """
+
+    needs = ("features",)
+    fit_needs = ("features", "labels")
+    passes = 1
+    paper = "Mueller and Hein, ICML 2025; Ren et al., 2021"
+
+    def __init__(self, *, inner: RelativeMahalanobis) -> None:
+        super().__init__(fingerprint=inner.fingerprint)
+        self.inner = inner
+
+    @classmethod
+    def fit(cls, train: Data, *, shrinkage: float = 0.0) -> RelativeMahalanobisPP:
+        """As `RelativeMahalanobis.fit`, on features of unit length.
+
+        Args:
+            train: outputs with features `(n, d)` and true labels `(n,)`.
+            shrinkage: in `[0, 1]`, as there.
+
+        Raises:
+            InputError: for a bad option or bad data, or directions that do not vary within classes.
+        """
+        return cls(inner=RelativeMahalanobis.fit(OnSphere(train, "RelativeMahalanobisPP"), shrinkage=shrinkage))
+
+    def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `features`, in squared standard deviations."""
+        return self.inner.score(normalized(features)).to(features)
