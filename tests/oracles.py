@@ -232,3 +232,84 @@ def dice(train: Arrays, test: Arrays, p: float = 90.0) -> np.ndarray:
     threshold = np.percentile([[w[k, j] * mean[j] for j in range(len(mean))] for k in range(len(w))], p)
     sparse = np.array([[w[k, j] if w[k, j] * mean[j] > threshold else 0.0 for j in range(len(mean))] for k in range(len(w))])
     return np.array([max(sparse @ f + train["bias"]) for f in test["features"]])
+
+
+def kl_matching(train: Arrays, test: Arrays, reduce: str = "min") -> np.ndarray:
+    p, taken = [softmax(v.astype(np.longdouble)) for v in train["logits"]], [v.argmax() for v in train["logits"]]
+    templates = {}
+    for k in set(taken):
+        q = np.maximum(np.mean([x for x, c in zip(p, taken, strict=True) if c == k], axis=0), 1e-12)
+        templates[k] = q / q.sum()
+    scores = []
+    for v in test["logits"].astype(np.longdouble):
+        log_p = (v - v.max()) - np.log(np.exp(v - v.max()).sum())
+        divergence = {k: sum(np.exp(a) * (a - np.log(b)) for a, b in zip(log_p, q, strict=True)) for k, q in templates.items()}
+        scores.append(float(-(min(divergence.values()) if reduce == "min" else divergence[v.argmax()])))
+    return np.array(scores)
+
+
+def temperature(train: Arrays, test: Arrays) -> np.ndarray:
+    """The least cross-entropy by a search over log T."""
+
+    def loss(t: float) -> float:
+        v = train["logits"] / np.exp(t)
+        v = v - v.max(1, keepdims=True)
+        return float(np.mean(np.log(np.exp(v).sum(1)) - v[np.arange(len(v)), train["labels"]]))
+
+    low, high = np.log(1e-3), np.log(1e3)
+    if loss(low) <= loss(low + 1e-4):
+        best = low
+    else:
+        grid = np.linspace(low, high, 400)
+        near = int(np.argmin([loss(t) for t in grid]))
+        low, high = grid[max(0, near - 1)], grid[min(399, near + 1)]
+        for _ in range(200):  # ternary search
+            a, b = low + (high - low) / 3, high - (high - low) / 3
+            low, high = (low, b) if loss(a) < loss(b) else (a, high)
+        best = (low + high) / 2
+    return msp(train, {"logits": test["logits"] / np.exp(best)})
+
+
+def fsebo(train: Arrays, test: Arrays, q: float = 92.0) -> np.ndarray:
+    cap = np.quantile(train["features"], q / 100)
+    logits = np.array([train["weight"] @ np.minimum(f, cap) + train["bias"] for f in test["features"]])
+    return energy(train, {"logits": logits}) * np.array([1 + np.mean(f) for f in test["features"]])
+
+
+def neco(train: Arrays, test: Arrays, variance: float = 0.9, times: str = "logit") -> np.ndarray:
+    f = train["features"]
+    mean, deviation = f.mean(0), f.std(0)
+    varies = deviation > 1e-13 * np.abs(mean)
+    z = (f[:, varies] - mean[varies]) / deviation[varies]
+    lengths, directions = np.linalg.svd(z, full_matrices=False)[1:]
+    number = next(k for k in range(1, len(lengths) + 1) if (lengths[:k] ** 2).sum() / (lengths**2).sum() >= variance - 1e-12)
+    scores = []
+    for x, v in zip(test["features"], test["logits"], strict=True):
+        mine = (x[varies] - mean[varies]) / deviation[varies]
+        ratio = np.sqrt(sum((p @ mine) ** 2 for p in directions[:number])) / np.linalg.norm(mine)
+        scores.append(ratio * (v.max() if times == "logit" and train["logits"].max(1).min() > 0 else 1))
+    return np.array(scores)
+
+
+def nnguide(train: Arrays, test: Arrays, k: int = 10, bank: int | None = None, seed: int = 0) -> np.ndarray:
+    rows = range(len(train["features"])) if bank is None else lowest_hashes(train["ids"], train["labels"], bank, seed)
+    energies = energy(train, train)
+    kept = [energies[row] * train["features"][row] / np.linalg.norm(train["features"][row]) for row in rows]
+    mine = energy(train, test)
+    scores = []
+    for e, f in zip(mine, test["features"], strict=True):
+        scores.append(e * np.mean(sorted(b @ f / np.linalg.norm(f) for b in kept)[-k:]))
+    return np.array(scores)
+
+
+def cadref(train: Arrays, test: Arrays) -> np.ndarray:
+    taken = train["logits"].argmax(1)
+    mean = energy(train, train).mean()
+    scores = []
+    for v, f, own in zip(test["logits"], test["features"], energy(train, test), strict=True):
+        y = v.argmax()
+        d, sign = f - train["features"][taken == y].mean(0), np.sign(train["weight"][y])
+        helping = sum(max(0.0, a * b) for a, b in zip(d, sign, strict=True))
+        hurting = sum(max(0.0, -a * b) for a, b in zip(d, sign, strict=True))
+        scores.append(-(helping / max(own, 0.01 * mean) + hurting / mean) / sum(map(abs, f)))
+    return np.array(scores)

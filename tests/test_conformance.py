@@ -37,6 +37,24 @@ CASES = {
     "she": Case(CATALOGUE["she"].fit, oracle=oracles.she),
     "fdbd": Case(CATALOGUE["fdbd"].fit, oracle=oracles.fdbd),
     "nci": Case(CATALOGUE["nci"].fit, {"a": {"a": 0.1}}, {"a": -1.0}, oracles.nci),
+    "kl-matching": Case(
+        CATALOGUE["kl-matching"].fit, {"reduce": {"reduce": "predicted"}}, {"reduce": "mean"}, oracles.kl_matching, easy=partial(world, spread=1.5)
+    ),
+    "temperature": Case(CATALOGUE["temperature"].fit, oracle=oracles.temperature),
+    "fsebo": Case(CATALOGUE["fsebo"].fit, {"q": {"q": 60.0}}, {"q": 0.0}, oracles.fsebo),
+    "neco": Case(
+        CATALOGUE["neco"].fit,
+        {"variance": {"variance": 0.5}, "times": {"times": "nothing"}},
+        {"variance": 1.0, "times": "all"},
+        oracles.neco,
+    ),
+    "nnguide": Case(
+        CATALOGUE["nnguide"].fit,
+        {"k": {"k": 3}, "bank": {"bank": 4}, "seed": {"seed": 1, "bank": 4}},
+        {"k": 0, "bank": 0, "seed": -1},
+        oracles.nnguide,
+    ),
+    "cadref": Case(CATALOGUE["cadref"].fit, oracle=oracles.cadref),
     "vra": Case(chain(SHAPERS["vra"].fit, MaxLogit.fit), {"low": {"low": 70.0}, "high": {"high": 80.0}}, {"low": -1.0, "high": 101.0}, oracles.vra),
     **{
         name: Case(chain(SHAPERS[name].fit, MaxLogit.fit), {"p": {"p": 75.0}}, {"p": 100.0}, oracle)

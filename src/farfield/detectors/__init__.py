@@ -13,20 +13,26 @@ from torch import nn
 
 from farfield.detectors import compose, files
 from farfield.detectors.base import Chain, Detector, Exported, Fitter, Shaper
+from farfield.detectors.cadref import CADRef
 from farfield.detectors.centred import FDBD, NCI
 from farfield.detectors.compose import chain, options_of, papers_of
 from farfield.detectors.dice import DICE
 from farfield.detectors.entropy import GEN, Entropy
+from farfield.detectors.fsebo import FSEBO
 from farfield.detectors.gradnorm import GradNorm
+from farfield.detectors.kl import KLMatching
 from farfield.detectors.knn import KNN
 from farfield.detectors.logits import MSP, Energy, MaxLogit
 from farfield.detectors.mahalanobis import Mahalanobis
+from farfield.detectors.neco import NECO
+from farfield.detectors.nnguide import NNGuide
 from farfield.detectors.react import React
 from farfield.detectors.relative import RelativeMahalanobis
 from farfield.detectors.residual import Residual, ViM
 from farfield.detectors.shaping import ASHB, ASHP, ASHS, Scale
 from farfield.detectors.she import SHE
 from farfield.detectors.sphere import MahalanobisPP, RelativeMahalanobisPP
+from farfield.detectors.temperature import TemperatureScaling
 from farfield.detectors.vra import VRA
 
 CATALOGUE: dict[str, type[Detector]] = {
@@ -35,17 +41,23 @@ CATALOGUE: dict[str, type[Detector]] = {
     "energy": Energy,
     "entropy": Entropy,
     "gen": GEN,
+    "kl-matching": KLMatching,
+    "temperature": TemperatureScaling,
     "mahalanobis": Mahalanobis,
     "mahalanobis++": MahalanobisPP,
     "relative-mahalanobis": RelativeMahalanobis,
     "relative-mahalanobis++": RelativeMahalanobisPP,
     "knn": KNN,
+    "nnguide": NNGuide,
     "she": SHE,
     "residual": Residual,
     "vim": ViM,
+    "neco": NECO,
     "fdbd": FDBD,
     "nci": NCI,
+    "cadref": CADRef,
     "gradnorm": GradNorm,
+    "fsebo": FSEBO,
 }
 SHAPERS: dict[str, type[Shaper]] = {
     "react": React,
@@ -89,13 +101,16 @@ __all__ = [
     "DEFAULTS",
     "DICE",
     "FDBD",
+    "FSEBO",
     "GEN",
     "KNN",
     "MSP",
     "NCI",
+    "NECO",
     "SHAPERS",
     "SHE",
     "VRA",
+    "CADRef",
     "Chain",
     "Detector",
     "Energy",
@@ -103,15 +118,18 @@ __all__ = [
     "Exported",
     "Fitter",
     "GradNorm",
+    "KLMatching",
     "Mahalanobis",
     "MahalanobisPP",
     "MaxLogit",
+    "NNGuide",
     "React",
     "RelativeMahalanobis",
     "RelativeMahalanobisPP",
     "Residual",
     "Scale",
     "Shaper",
+    "TemperatureScaling",
     "ViM",
     "chain",
     "load",

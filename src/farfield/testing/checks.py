@@ -202,7 +202,7 @@ def degenerate(case: Case) -> None:
 
 def options_matter(case: Case) -> None:
     """Every option is covered, changes the score, and refuses a bad value by name."""
-    some = world()
+    some = case.easy()
     for option in options_of(case.fit):
         assert option in case.unusual, f"The option {option!r} has no unusual value to be tested at; add it to `unusual`."
         assert option in case.refused, f"The option {option!r} has no value that it must refuse; add it to `refused`."

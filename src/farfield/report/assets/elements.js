@@ -35,8 +35,8 @@ function domain(figures) {
   return to > from ? [from, to] : [0, 1];
 }
 
-// A text that may be broken after + and : and ,; breaks that are not wanted in a word are not made.
-const breakable = (text) => text.split(/(?<=[+:,])/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
+// A text that may be broken after +, : and the comma, but not within ++.
+const breakable = (text) => text.split(/(?<=[+:,])(?![+]|$)/).flatMap((part, i) => (i ? [el("wbr"), part] : [part]));
 
 const orders = new Map(); // by table: the column it is sorted by, and the way; kept when the table is drawn again
 

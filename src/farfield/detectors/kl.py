@@ -1,0 +1,84 @@
+"""KL matching: how unlike a prediction is to all that the classifier usually predicts."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from farfield.detectors.base import Detector, fingerprint_of, require
+from farfield.outputs import Data, validated
+from farfield.stats import double
+
+LEAST = 1e-12  # the least probability in a template, so that no divergence is infinite
+
+
+class KLMatching(Detector):
+    """Negative divergence from the nearest template: `S = -min_k KL(p || d_k)`, `p = softmax(v)`.
+
+    `d_k` is the mean softmax of the training samples predicted as class `k`; a class that is never predicted has none.
+
+    *Differs from the paper*, which has templates of ID validation data, in that they are of the data `fit` is given: give it validation data
+    for the paper's. Templates are floored at 1e-12 and brought to sum 1.
+
+    >>> import torch, farfield as ff
+    >>> train = ff.Outputs(logits=torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
+    >>> KLMatching.fit(train)(ff.Outputs(logits=torch.tensor([[2.0, 0.0], [0.0, 0.0]]))).round(decimals=4)
+    tensor([-0.0000, -0.4338])
+
+    Source: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", ICML 2022, section 3.2.
+    """
+
+    needs = ("logits",)
+    fit_needs = ("logits",)
+    passes = 1
+    paper = "Hendrycks et al., ICML 2022"
+    log_templates: Tensor
+    seen: Bool[Tensor, " c"]
+
+    def __init__(self, *, reduce: str, log_templates: Tensor, seen: Tensor, fingerprint: str | None = None) -> None:
+        super().__init__(reduce=reduce, log_templates=log_templates, seen=seen, fingerprint=fingerprint)
+        self.reduce = reduce
+
+    @classmethod
+    def fit(cls, train: Data, *, reduce: str = "min") -> KLMatching:
+        """A template for each class, in one pass, in float64.
+
+        Args:
+            train: outputs with logits `(n, c)`, `c >= 2`; labels are not looked at.
+            reduce: `min`, over all templates, as in the paper; or `predicted`, that of the predicted class alone, as in some code.
+
+        Raises:
+            InputError: for a bad option or bad data.
+        """
+        require(reduce in ("min", "predicted"), "KLMatching", "reduce", reduce, "reduce = min or predicted")
+        sums = counts = torch.zeros(0, dtype=torch.float64)
+        for chunk in validated(train, cls.fit_needs, "KLMatching"):
+            assert chunk.logits is not None
+            p, predicted = double(chunk.logits).softmax(1), chunk.predictions()
+            if not len(counts):
+                sums, counts = p.new_zeros(p.shape[1], p.shape[1]), p.new_zeros(p.shape[1])
+            sums.index_add_(0, predicted.to(p.device), p)
+            counts += torch.bincount(predicted.to(p.device), minlength=p.shape[1])
+        seen = counts > 0
+        # A class that is never predicted has a template of itself alone, which `predicted` falls back to.
+        templates = torch.where(seen[:, None], sums / counts.clamp_min(1)[:, None], torch.eye(len(counts), dtype=sums.dtype, device=sums.device))
+        templates = templates.clamp_min(LEAST)
+        log_templates = (templates / templates.sum(1, keepdim=True)).log()
+        return cls(reduce=reduce, log_templates=log_templates, seen=seen, fingerprint=fingerprint_of(train))
+
+    def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `logits`: at most 0, in nats."""
+        log_p = double(logits).log_softmax(1)
+        log_d = double(self.log_templates)
+        nearest = logits.argmax(1)
+        if self.reduce == "min":
+            # argmin_k KL(p || d_k) = argmax_k sum_c p_c log d_kc
+            likeness = log_p.exp() @ log_d.T
+            nearest = likeness.masked_fill(~self.seen.to(likeness.device), -torch.inf).argmax(1)
+        chosen = log_d[nearest.to(log_d.device)]
+        # KL(p || d) = sum_c d_c phi(log p_c - log d_c), phi(x) = x e^x - e^x + 1: terms that are not negative, so that nothing cancels
+        x = log_p - chosen
+        series = x.square() * (1 / 2 + x * (1 / 3 + x * (1 / 8 + x * (1 / 30 + x / 144))))
+        direct = (x * log_p.exp() - log_p.exp()) + chosen.exp()
+        return -torch.where(x.abs() < 1e-2, chosen.exp() * series, direct).sum(1).to(logits)

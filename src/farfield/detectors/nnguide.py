@@ -1,0 +1,88 @@
+"""NNGuide: the energy, guided by how near confident training samples are."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farfield.detectors.base import Detector, fingerprint_of, require, warn
+from farfield.detectors.knn import normalized
+from farfield.errors import InputError
+from farfield.outputs import Data, validated
+from farfield.stats import Sample, double
+
+_BLOCK = 16_384  # bank rows multiplied at once
+
+
+class NNGuide(Detector):
+    """Nearest-neighbour guidance: `S = LSE(v) (1/k) sum of the k largest of e_i z_i.z`, `z = f / ||f||`, `e_i = LSE(v_i)` of the bank.
+
+    The k largest products of energy and cosine, as the official code has it. With energies below 0 the product turns around; it is warned of.
+
+    >>> import torch, farfield as ff
+    >>> bank = ff.Outputs(features=torch.tensor([[1.0, 0.0], [0.0, 2.0]]), logits=torch.tensor([[9.0, 0.0], [8.0, 0.0]]))
+    >>> NNGuide.fit(bank, k=1)(ff.Outputs(features=torch.tensor([[3.0, 0.0]]), logits=torch.tensor([[5.0, -9.0]])))
+    tensor([45.0006])
+
+    Source: Park, Jung and Teoh, "Nearest Neighbor Guidance for Out-of-Distribution Detection", ICCV 2023, equation 5.
+    """
+
+    needs = ("logits", "features")
+    fit_needs = ("logits", "features")
+    passes = 1
+    paper = "Park, Jung and Teoh, ICCV 2023"
+    bank: Tensor
+
+    def __init__(self, *, k: int, bank: Tensor, fingerprint: str | None = None) -> None:
+        super().__init__(k=k, bank=bank, fingerprint=fingerprint)
+        self.k = k
+
+    @classmethod
+    def fit(cls, train: Data, *, k: int = 10, bank: int | None = None, seed: int = 0) -> NNGuide:
+        """Keeps the training features times their energies, or those of a balanced sample.
+
+        Args:
+            train: outputs with features `(n, d)` and logits `(n, c)`, and labels where `bank` is to be balanced.
+            k: how many neighbours, from 1; the paper takes 10.
+            bank: rows to keep of each class (of all, without labels): those with the lowest hash of `(seed, id)`; all by default. The paper takes 1 %.
+            seed: of that choice.
+
+        Raises:
+            InputError: for a bad option or bad data, or `k` beyond the bank.
+        """
+        require(k >= 1, "NNGuide", "k", k, "k >= 1")
+        require(bank is None or bank >= 1, "NNGuide", "bank", bank, "bank >= 1, or none for all")
+        require(seed >= 0, "NNGuide", "seed", seed, "seed >= 0")
+        parts, sample, start, least = [], Sample(bank or 1, seed), 0, torch.inf
+        for chunk in validated(train, cls.fit_needs, "NNGuide"):
+            assert chunk.features is not None and chunk.logits is not None
+            energies = double(chunk.logits).logsumexp(1, keepdim=True)
+            least = min(least, float(energies.min()))
+            rows = (energies * normalized(chunk.features)).float()
+            if bank is None:
+                parts.append(rows)
+            else:
+                # Samples without a label, -1 after `collect`, are a class of their own.
+                labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device) if chunk.labels is None else chunk.labels + 1
+                ids = torch.arange(start, start + len(rows), device=rows.device) if chunk.ids is None else chunk.ids
+                sample.update(rows, labels, ids)
+            start += len(rows)
+        kept = torch.cat(parts) if bank is None else sample.rows
+        if k > len(kept):
+            raise InputError(f"NNGuide needs k <= {len(kept)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
+        if least <= 0:
+            warn(f"The energy of a training sample is {least:.3g}, not above 0; NNGuide's products turn around there.")
+        return cls(k=k, bank=kept, fingerprint=fingerprint_of(train))
+
+    def score(self, logits: Float[Tensor, "n c"], features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `logits` and `features`, in squared units of the logits."""
+        z = normalized(features)
+        best = z[:, :0]
+        for start in range(0, len(self.bank), _BLOCK):
+            block = double(self.bank[start : start + _BLOCK])
+            best = torch.cat([best, (z @ block.T).topk(min(self.k, len(block)), 1, sorted=False).values], 1)
+            if start:
+                best = best.topk(min(self.k, best.shape[1]), 1, sorted=False).values
+        # S = LSE(v) mean_k (e_i z_i.z)
+        return (double(logits).logsumexp(1) * best.mean(1)).to(features)

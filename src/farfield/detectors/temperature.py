@@ -1,0 +1,87 @@
+"""Temperature scaling: the maximum softmax probability of a calibrated classifier."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from farfield.detectors.base import Detector, fingerprint_of, warn
+from farfield.errors import InputError
+from farfield.outputs import Data, validated
+from farfield.stats import double
+
+COLDEST, HOTTEST = 1e-3, 1e3
+
+
+class TemperatureScaling(Detector):
+    """MSP at the temperature of the least cross-entropy: `S = -log(1 - max_c p_c)`, `p = softmax(v / T)`, `T = argmin mean CE(v / T, y)`.
+
+    Predictions stay as they are. The cross-entropy is convex in `1 / T`, so the root of its derivative is found for certain, by halving.
+
+    *Differs from the paper* in the scale of the score, which is that of MSP here. Labelled ID data that the classifier was **not** trained on
+    are wanted: on its training data it is too sure of itself, and `T` comes out too low.
+
+    >>> import torch, farfield as ff
+    >>> v = torch.tensor([[2.0, 0.0]] * 4)
+    >>> detector = TemperatureScaling.fit(ff.Outputs(logits=v, labels=torch.tensor([0, 0, 0, 1])))
+    >>> round(float(detector.temperature), 4)  # softmax(v / T) = 3/4, so T = 2 / log 3
+    1.8205
+
+    Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
+    """
+
+    needs = ("logits",)
+    fit_needs = ("logits", "labels")
+    passes = 1
+    paper = "Guo et al., ICML 2017"
+    temperature: Tensor
+
+    @classmethod
+    def fit(cls, train: Data) -> TemperatureScaling:
+        """The temperature, from 1e-3 to 1e3.
+
+        Args:
+            train: outputs with logits `(n, c)`, `c >= 2`, and true labels `(n,)`: ID data the classifier was not trained on. All of the logits are
+                kept in memory meanwhile.
+
+        Raises:
+            InputError: for bad data, or labels that the logits are at odds with, so that no temperature is high enough.
+        """
+        logits, labels = [], []
+        for chunk in validated(train, cls.fit_needs, "TemperatureScaling"):
+            assert chunk.logits is not None and chunk.labels is not None
+            logits.append(double(chunk.logits))
+            labels.append(chunk.labels.to(logits[-1].device))
+        v, y = torch.cat(logits), torch.cat(labels)
+        v = v - v.mean(1, keepdim=True)  # changes no softmax
+        if slope(v, y, 0.0) >= 0:
+            raise InputError(
+                f"TemperatureScaling needs labels that fit the logits; of these {len(y)} samples the labels' classes are not the likelier. Look at their order."
+            )
+        cold, hot = math.log(COLDEST), math.log(HOTTEST)
+        if slope(v, y, 1 / COLDEST) < 0:
+            warn(
+                f"All of the {len(y)} samples are classified rightly by a margin; no temperature is low enough, and {COLDEST} is taken. Give data the classifier was not trained on."
+            )
+            hot = cold
+        while hot - cold > 1e-12:
+            middle = (cold + hot) / 2
+            # the slope rises with 1 / T: above 0, T is too low
+            cold, hot = (middle, hot) if slope(v, y, math.exp(-middle)) > 0 else (cold, middle)
+        temperature = torch.tensor(math.exp(hot), dtype=torch.float64, device=v.device)
+        return cls(temperature=temperature, fingerprint=fingerprint_of(train))
+
+    def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
+        """From `logits`, in nats, at least 0."""
+        v = double(logits) / double(self.temperature)
+        top, best = v.max(1, keepdim=True)
+        # S = softplus(v_y - LSE_{c != y} v_c) of v / T, as MSP
+        return torch.nn.functional.softplus(-(v - top).scatter(1, best, -torch.inf).logsumexp(1).to(logits))
+
+
+def slope(v: Float64[Tensor, "n c"], y: Int64[Tensor, " n"], beta: float) -> float:
+    """The derivative of `mean(LSE(beta v) - beta v_y)` by `beta = 1 / T`: `mean(E_p[v] - v_y)`, `p = softmax(beta v)`."""
+    return float(((beta * v).softmax(1) * v).sum(1).mean() - v.gather(1, y[:, None]).mean())
