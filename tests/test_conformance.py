@@ -41,6 +41,13 @@ CASES = {
         CATALOGUE["kl-matching"].fit, {"reduce": {"reduce": "predicted"}}, {"reduce": "mean"}, oracles.kl_matching, easy=partial(world, spread=1.5)
     ),
     "temperature": Case(CATALOGUE["temperature"].fit, oracle=oracles.temperature),
+    "openmax": Case(
+        CATALOGUE["openmax"].fit,
+        {"tail": {"tail": 5}, "alpha": {"alpha": 2}},
+        {"tail": 1, "alpha": 0},
+        oracles.openmax,
+        easy=partial(world, loud=True),
+    ),
     "fsebo": Case(CATALOGUE["fsebo"].fit, {"q": {"q": 60.0}}, {"q": 0.0}, oracles.fsebo),
     "neco": Case(
         CATALOGUE["neco"].fit,

@@ -26,6 +26,7 @@ from farfield.detectors.logits import MSP, Energy, MaxLogit
 from farfield.detectors.mahalanobis import Mahalanobis
 from farfield.detectors.neco import NECO
 from farfield.detectors.nnguide import NNGuide
+from farfield.detectors.openmax import OpenMax
 from farfield.detectors.react import React
 from farfield.detectors.relative import RelativeMahalanobis
 from farfield.detectors.residual import Residual, ViM
@@ -43,6 +44,7 @@ CATALOGUE: dict[str, type[Detector]] = {
     "gen": GEN,
     "kl-matching": KLMatching,
     "temperature": TemperatureScaling,
+    "openmax": OpenMax,
     "mahalanobis": Mahalanobis,
     "mahalanobis++": MahalanobisPP,
     "relative-mahalanobis": RelativeMahalanobis,
@@ -123,6 +125,7 @@ __all__ = [
     "MahalanobisPP",
     "MaxLogit",
     "NNGuide",
+    "OpenMax",
     "React",
     "RelativeMahalanobis",
     "RelativeMahalanobisPP",
