@@ -126,3 +126,20 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         cli.main()
     assert stopped.value.code == 130
     assert "run the same command to go on" in capsys.readouterr().err
+
+
+def test_detectors_lists_all_and_tells_of_one() -> None:
+    from farfield.detectors import CATALOGUE, SHAPERS, options_of
+
+    found = json.loads(farfield("detectors", "--json").stdout)
+    assert [line["name"].removesuffix("+...") for line in found] == [*CATALOGUE, *SHAPERS]
+    for line in found:
+        method = {**CATALOGUE, **SHAPERS}[line["name"].removesuffix("+...")]
+        assert line["paper"] == method.paper and line["passes"] == method.passes
+        assert all(f"{option}=" in line["options"] for option in options_of(method.fit))
+    table = farfield("detectors", COLUMNS="200").stdout
+    assert all(line["paper"] in table for line in found)
+    one = farfield("detectors", "knn").stdout
+    assert "z_(k)" in one and ">>>" not in one and "Options: k=50, bank=none, seed=0." in one and "Sun et al., ICML 2022" in one
+    wrong = farfield("detectors", "knm")
+    assert wrong.returncode == 2 and "did you mean 'knn'?" in wrong.stderr
