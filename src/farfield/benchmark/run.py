@@ -100,7 +100,7 @@ def run(
             _judge(results, name, suite, gathered, detectors, cost, seconds, Path(out), progress)
             if each is not None:
                 each(results)
-    seconds["store"] = seconds.pop("collect", 0.0) - seconds.get("pictures", 0.0) - seconds.get("forward", 0.0)
+    seconds["store"] = max(0.0, seconds.pop("collect", 0.0) - seconds.get("pictures", 0.0) - seconds.get("forward", 0.0))
     results.cost = {
         "forward_seconds": seconds.pop("forward", 0.0),
         "total_seconds": time.perf_counter() - started,

@@ -29,7 +29,7 @@ class CADRef(Detector):
     tensor([-0.0278])
 
     Source: Ling, Chang, Zhao, Zhao, Chow and Deng, "CADRef: Robust Out-of-Distribution Detection via Class-Aware Decoupled Relative Feature
-    Leveraging", CVPR 2025, equation 9.
+    Leveraging", CVPR 2025.
     """
 
     needs = ("logits", "features")

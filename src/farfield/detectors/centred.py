@@ -35,7 +35,7 @@ class FDBD(Detector):
     >>> FDBD.fit(train)(train)
     tensor([0.5883, 1.3728])
 
-    Source: Liu and Qin, "Fast Decision Boundary based Out-of-Distribution Detector", ICML 2024, equation 5.
+    Source: Liu and Qin, "Fast Decision Boundary based Out-of-Distribution Detector", ICML 2024.
     """
 
     needs = ("logits", "features")

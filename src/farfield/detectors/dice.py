@@ -22,7 +22,7 @@ class DICE(Shaper):
     tensor([[1., 2.],
             [1., 4.]])
 
-    Source: Sun and Li, "DICE: Leveraging Sparsification for Out-of-Distribution Detection", ECCV 2022, section 3.
+    Source: Sun and Li, "DICE: Leveraging Sparsification for Out-of-Distribution Detection", ECCV 2022.
     """
 
     fit_needs = ("features", "head")

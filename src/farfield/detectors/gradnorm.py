@@ -23,7 +23,7 @@ class GradNorm(Detector):
     >>> GradNorm.fit(one)(one)
     tensor([0., 3.])
 
-    Source: Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in the Wild", NeurIPS 2021, equation 7.
+    Source: Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in the Wild", NeurIPS 2021.
     """
 
     needs = ("logits", "features")

@@ -26,7 +26,7 @@ class KLMatching(Detector):
     >>> KLMatching.fit(train)(ff.Outputs(logits=torch.tensor([[2.0, 0.0], [0.0, 0.0]]))).round(decimals=4)
     tensor([-0.0000, -0.4338])
 
-    Source: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", ICML 2022, section 3.2.
+    Source: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", ICML 2022.
     """
 
     needs = ("logits",)

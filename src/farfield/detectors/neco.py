@@ -25,7 +25,7 @@ class NECO(Detector):
     >>> bool(one > 4.9), bool(other < 1)
     (True, True)
 
-    Source: Ben Ammar et al., "NECO: NEural Collapse Based Out-of-distribution detection", ICLR 2024, equation 8.
+    Source: Ben Ammar et al., "NECO: NEural Collapse Based Out-of-distribution detection", ICLR 2024, equation 6.
     """
 
     needs = ("logits", "features")

@@ -25,7 +25,7 @@ class NNGuide(Detector):
     >>> NNGuide.fit(bank, k=1)(ff.Outputs(features=torch.tensor([[3.0, 0.0]]), logits=torch.tensor([[5.0, -9.0]])))
     tensor([45.0006])
 
-    Source: Park, Jung and Teoh, "Nearest Neighbor Guidance for Out-of-Distribution Detection", ICCV 2023, equation 5.
+    Source: Park, Jung and Teoh, "Nearest Neighbor Guidance for Out-of-Distribution Detection", ICCV 2023.
     """
 
     needs = ("logits", "features")

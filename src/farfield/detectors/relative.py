@@ -26,8 +26,7 @@ class RelativeMahalanobis(Detector):
     >>> RelativeMahalanobis.fit(train)(ff.Outputs(features=torch.tensor([[1.0], [6.0]])))
     tensor([  0.9615, -25.0000])
 
-    Source: Ren, Fort, Liu, Roy, Padhy and Lakshminarayanan, "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", 2021,
-    equation 3.
+    Source: Ren, Fort, Liu, Roy, Padhy and Lakshminarayanan, "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", 2021.
     """
 
     needs = ("features",)

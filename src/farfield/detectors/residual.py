@@ -62,7 +62,7 @@ class Residual(Detector):
     >>> Residual.fit(train, dim=1)(ff.Outputs(features=torch.tensor([[5.0, 2.0]])))
     tensor([-2.])
 
-    Source: Wang, Li, Feng and Zhang, "ViM: Out-Of-Distribution with Virtual-logit Matching", CVPR 2022, section 4.
+    Source: Wang, Li, Feng and Zhang, "ViM: Out-Of-Distribution with Virtual-logit Matching", CVPR 2022.
     """
 
     needs = ("features",)
@@ -105,7 +105,7 @@ class ViM(Detector):
     >>> ViM.fit(train, dim=1)(train)
     tensor([ 1.1269, -0.9819])
 
-    Source: Wang, Li, Feng and Zhang, "ViM: Out-Of-Distribution with Virtual-logit Matching", CVPR 2022, equation 8.
+    Source: Wang, Li, Feng and Zhang, "ViM: Out-Of-Distribution with Virtual-logit Matching", CVPR 2022.
     """
 
     needs = ("logits", "features")

@@ -50,7 +50,7 @@ class ASHP(Shaper):
     >>> ASHP.fit(train, p=50)(train).features
     tensor([[0., 0., 3., 4.]])
 
-    Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023, algorithm 1.
+    Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023.
     """
 
     fit_needs = ("features", "head")
@@ -90,7 +90,7 @@ class ASHB(Shaper):
     >>> ASHB.fit(train, p=50)(train).features
     tensor([[0., 0., 5., 5.]])
 
-    Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023, algorithm 2.
+    Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023.
     """
 
     fit_needs = ("features", "head")
@@ -133,7 +133,7 @@ class ASHS(Shaper):
     >>> ASHS.fit(train, p=50)(train).features
     tensor([[ 0.0000,  0.0000, 12.5182, 16.6909]])
 
-    Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023, algorithm 3.
+    Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023.
     """
 
     fit_needs = ("features", "head")
@@ -174,7 +174,7 @@ class Scale(Shaper):
     >>> Scale.fit(train, p=50)(train).features
     tensor([[ 4.1727,  8.3455, 12.5182, 16.6909]])
 
-    Source: Xu, Chen, Franchi and Yao, "Scaling for Training Time and Post-hoc Out-of-distribution Detection Enhancement", ICLR 2024, equation 6.
+    Source: Xu, Chen, Franchi and Yao, "Scaling for Training Time and Post-hoc Out-of-distribution Detection Enhancement", ICLR 2024.
     """
 
     fit_needs = ("features", "head")

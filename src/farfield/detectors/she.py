@@ -24,7 +24,7 @@ class SHE(Detector):
     tensor([ 4., 16.])
 
     Source: Zhang, Fu, Chen, Du, Li, Wang, Liu, Han and Zhang, "Out-of-Distribution Detection based on In-Distribution Data Patterns Memorization
-    with Modern Hopfield Energy", ICLR 2023, equation 9.
+    with Modern Hopfield Energy", ICLR 2023.
     """
 
     needs = ("logits", "features")

@@ -22,7 +22,7 @@ class VRA(Shaper):
     >>> VRA.fit(train, low=20, high=80)(ff.Outputs(features=torch.tensor([[10.0], [50.0], [90.0]]))).features.flatten()
     tensor([ 0., 50., 80.])
 
-    Source: Xu, Lian, Liu and Tao, "VRA: Variational Rectified Activation for Out-of-distribution Detection", NeurIPS 2023, equation 8.
+    Source: Xu, Lian, Liu and Tao, "VRA: Variational Rectified Activation for Out-of-distribution Detection", NeurIPS 2023.
     """
 
     fit_needs = ("features", "head")

@@ -114,7 +114,7 @@ def curves(scores: Mapping[str, Scores], beside: Mapping[str, np.ndarray]) -> di
             clusters = beside.get(f"clusters/{name}")
             counts = np.searchsorted(np.sort(values), limits, "left").tolist()
             found["caught"][name] = counts
-            found["caughtIntervals"][name] = [rounded(interval) for interval in _sure(values, limits[: len(SLIDER)], counts, clusters)]
+            found["caughtIntervals"][name] = [rounded(interval) for interval in _sure(values, limits[: len(SLIDER)], counts[: len(SLIDER)], clusters)]
             band = metrics.roc_band(s_in, values, [rate / 1000 for rate in BAND], clusters=clusters, widen=False)
             found["band"][name] = [rounded(interval) for interval in band]
     return found
@@ -123,14 +123,10 @@ def curves(scores: Mapping[str, Scores], beside: Mapping[str, np.ndarray]) -> di
 def _sure(scores: Scores, limits: Scores, counts: Sequence[int], clusters: np.ndarray | None) -> list[metrics.Interval]:
     """The interval of the share of a set below each threshold."""
     known: dict[int, metrics.Interval] = {}
-    for limit, k in zip(limits, counts, strict=False):
+    for limit, k in zip(limits, counts, strict=True):
         if k not in known:
-            known[k] = (
-                metrics.proportion_interval(k, scores.size)
-                if clusters is None
-                else metrics.share_interval(scores < limit, clusters=clusters, widen=False)
-            )
-    return metrics.rising([known[k] for k, _ in zip(counts, limits, strict=False)])
+            known[k] = metrics.share_interval(scores < limit, clusters=clusters, widen=False)
+    return metrics.rising([known[k] for k in counts])
 
 
 def _edges(sets: Sequence[Scores]) -> Scores:

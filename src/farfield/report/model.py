@@ -49,7 +49,6 @@ def model(results: Value, folder: Path | None, progress: Progress | None = None)
         "pictures": pool.fitted(),
         "notes": notes(results),
         "unreadable": results["unreadable"],
-        "refused": results["refused"],
         "bibtex": citations.bibtex(cited(results)),
         "command": results["command"],
         "stages": _stages(results["cost"]),
@@ -135,7 +134,7 @@ def _set(name: str, group: str, row: Value) -> dict[str, Any]:
 
 
 def _line(line: Line, papers: Mapping[str, str]) -> dict[str, Any]:
-    """One detector's figures, in percent of what they are of."""
+    """One detector's figures, as shares."""
     cells = {
         name: {measure: curves.rounded([row[key], *row[f"{key}_interval"]], 5) for measure, key in (("auroc", "auroc"), ("fpr", "fpr_at_95_tpr_id"))}
         | {"beatenBy": {"auroc": row["beaten_by"], "fpr": row["fpr_beaten_by"]}}
@@ -153,7 +152,7 @@ def _shown(kept: curves.Kept, name: str, row: int, pool: Pool) -> list[Any]:
 
 
 def headline(results: Value) -> list[str]:
-    """For each suite, the best detector and classifier by the mean over near-OOD sets, or over far-OOD ones where there are none."""
+    """For each suite, the best detector and classifier by the mean over near-OOD sets and over far-OOD ones, and what it cannot be told from."""
     said = []
     for suite in dict.fromkeys(row["suite"] for row in results["rows"]):
         for group in ("near", "far"):

@@ -120,7 +120,7 @@ function chooser(one, each) {
     const again = [...byId(`ranking-${place}`).querySelectorAll(".choose")].find((button) => button.textContent === each.name);
     if (again) again.focus();
   };
-  return el("button", { type: "button", class: "choose", title: "Show this detector below", onclick: press }, breakable(each.name));
+  return el("button", { type: "button", class: "choose", title: `${each.paper ? `${each.paper}. ` : ""}Show this detector below.`, onclick: press }, breakable(each.name));
 }
 
 function showEvery() {
