@@ -51,6 +51,7 @@ def imagenet(folder: Path) -> None:
     placed = {}
     for d in range(30):
         scores = {"test": rng.normal(1.5, 1, 50_000)} | {name: rng.normal(d / 60, 1, 10_000) for name in groups}
+        scores = {name: values.astype(np.float32).astype(np.float64) for name, values in scores.items()}
         kept |= {f"detector-{d}/{name}": torch.tensor(values, dtype=torch.float32) for name, values in scores.items()}
         drawn = threshold_draws(scores["test"])
         placed[f"detector-{d}"] = {n: scored(scores["test"], drawn, torch.tensor(scores[n]), group, None, {}) for n, group in groups.items()}
