@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.detectors.base import Shaper, fingerprint_of, head_of, require
-from farfield.outputs import Data, validated
+from farfield.detectors.centred import mean_of
+from farfield.outputs import Data
 from farfield.stats import double
 
 
@@ -42,12 +43,7 @@ class DICE(Shaper):
         """
         require(0 <= p < 100, "DICE", "p", p, "0 <= p < 100")
         head = head_of(train, "DICE")
-        total, n = torch.zeros(head.weight.shape[1], dtype=torch.float64, device=head.weight.device), 0
-        for chunk in validated(train, cls.fit_needs, "DICE"):
-            assert chunk.features is not None
-            total = total + double(chunk.features).sum(0)
-            n += len(chunk)
-        contributions = double(head.weight) * (total / n)
+        contributions = double(head.weight) * mean_of(train, "DICE")
         ordered = contributions.flatten().sort().values
         place = p / 100 * (len(ordered) - 1)
         low = int(place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -64,7 +66,7 @@ class KNN(Detector):
         require(bank is None or bank >= 1, "KNN", "bank", bank, "bank >= 1, or none for all")
         require(seed >= 0, "KNN", "seed", seed, "seed >= 0")
         centre = normalized(_features(next(validated(train, cls.fit_needs, "KNN")))).mean(0)
-        rows = _all(train, centre) if bank is None else _sampled(train, centre, bank, seed)
+        rows = bank_of(train, cls.fit_needs, "KNN", lambda chunk: normalized(_features(chunk)) - centre, bank, seed)
         if k > len(rows):
             raise InputError(f"KNN needs k <= {len(rows)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
         coarse, rest = split(centre)
@@ -96,27 +98,24 @@ class KNN(Detector):
         return index
 
 
-def _all(train: Data, centre: Tensor) -> Tensor:
-    """Every training feature, normalised and centred, written once into its place."""
-    rows = torch.empty(count(train), len(centre), device=centre.device)
-    start = 0
-    for chunk in validated(train, KNN.fit_needs, "KNN"):
-        rows[start : start + len(chunk)] = normalized(_features(chunk)) - centre
-        start += len(chunk)
-    return rows
-
-
-def _sampled(train: Data, centre: Tensor, limit: int, seed: int) -> Tensor:
-    """At most `limit` rows of each class."""
-    sample, start = Sample(limit, seed), 0
-    for chunk in validated(train, KNN.fit_needs, "KNN"):
-        rows = (normalized(_features(chunk)) - centre).float()
-        # Samples without a label, -1 after `collect`, are a class of their own.
-        labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device) if chunk.labels is None else chunk.labels + 1
-        ids = torch.arange(start, start + len(rows), device=rows.device) if chunk.ids is None else chunk.ids
-        sample.update(rows, labels, ids)
-        start += len(rows)
-    return sample.rows
+def bank_of(
+    train: Data, needs: tuple[str, ...], method: str, row_of: Callable[[Outputs], Tensor], limit: int | None, seed: int
+) -> Float[Tensor, "n d"]:
+    """What `row_of` makes of the training samples, in one pass: of all, written once into their place, or of at most `limit` of each class."""
+    rows, sample, start = torch.empty(0, 0), Sample(limit or 1, seed), 0
+    for chunk in validated(train, needs, method):
+        part = row_of(chunk).float()
+        if limit is None:
+            if not start:
+                rows = torch.empty(count(train), part.shape[1], device=part.device)
+            rows[start : start + len(part)] = part
+        else:
+            # Samples without a label, -1 after `collect`, are a class of their own.
+            labels = torch.zeros(len(part), dtype=torch.int64, device=part.device) if chunk.labels is None else chunk.labels + 1
+            ids = torch.arange(start, start + len(part), device=part.device) if chunk.ids is None else chunk.ids
+            sample.update(part, labels, ids)
+        start += len(part)
+    return rows if limit is None else sample.rows
 
 
 def _features(chunk: Outputs) -> Tensor:

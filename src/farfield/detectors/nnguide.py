@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of, require, warn
-from farfield.detectors.knn import normalized
+from farfield.detectors.knn import bank_of, normalized
 from farfield.errors import InputError
-from farfield.outputs import Data, validated
-from farfield.stats import Sample, double
+from farfield.outputs import Data, Outputs
+from farfield.stats import double
 
 _BLOCK = 16_384  # bank rows multiplied at once
 
@@ -54,21 +54,16 @@ class NNGuide(Detector):
         require(k >= 1, "NNGuide", "k", k, "k >= 1")
         require(bank is None or bank >= 1, "NNGuide", "bank", bank, "bank >= 1, or none for all")
         require(seed >= 0, "NNGuide", "seed", seed, "seed >= 0")
-        parts, sample, start, least = [], Sample(bank or 1, seed), 0, torch.inf
-        for chunk in validated(train, cls.fit_needs, "NNGuide"):
+        least = torch.inf
+
+        def row_of(chunk: Outputs) -> Tensor:
+            nonlocal least
             assert chunk.features is not None and chunk.logits is not None
             energies = double(chunk.logits).logsumexp(1, keepdim=True)
             least = min(least, float(energies.min()))
-            rows = (energies * normalized(chunk.features)).float()
-            if bank is None:
-                parts.append(rows)
-            else:
-                # Samples without a label, -1 after `collect`, are a class of their own.
-                labels = torch.zeros(len(rows), dtype=torch.int64, device=rows.device) if chunk.labels is None else chunk.labels + 1
-                ids = torch.arange(start, start + len(rows), device=rows.device) if chunk.ids is None else chunk.ids
-                sample.update(rows, labels, ids)
-            start += len(rows)
-        kept = torch.cat(parts) if bank is None else sample.rows
+            return energies * normalized(chunk.features)
+
+        kept = bank_of(train, cls.fit_needs, "NNGuide", row_of, bank, seed)
         if k > len(kept):
             raise InputError(f"NNGuide needs k <= {len(kept)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
         if least <= 0:
