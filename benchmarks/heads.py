@@ -141,7 +141,7 @@ def main() -> None:
         if found is None:
             print(f"| {family} | none (logits alone) | | | | {blocks} | {seconds:.1f} |")
             continue
-        batch = classifier._probe()
+        batch = classifier.probe()
         outputs, head = classifier.outputs(batch), classifier.head
         assert head is not None and outputs.features is not None and outputs.logits is not None
         miss = (head(outputs.features.double()) - outputs.logits.double()).abs().max() / outputs.logits.double().std().clamp_min(1e-30)

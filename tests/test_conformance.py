@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 
 import pytest
+import torch
+from torch import Tensor
 
 import oracles
+import tap_oracles
 from farfield.detectors import CATALOGUE, KNN, SHAPERS, Energy, MaxLogit, React, chain
-from farfield.testing import CHECKS, Case, world
+from farfield.outputs import Head, Outputs
+from farfield.testing import CHECKS, Case, World, with_groups, world
+
+
+def untied(outputs: Outputs) -> Outputs:
+    """The outputs under weights of which no two are equal, so that the sign of no gradient hangs on rounding."""
+    if outputs.head is None or outputs.features is None or outputs.logits is None or not torch.isfinite(outputs.logits).all():
+        return outputs
+    head = _untied(outputs.head)
+    return replace(outputs, head=head, logits=head(outputs.features.double()).to(outputs.features))
+
+
+@cache
+def _untied(head: Head) -> Head:
+    noise = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(3))
+    return Head(head.weight + 0.1 * head.weight.abs().mean(0) * noise, head.bias)
+
+
+def spiky() -> World:
+    """OOD maps of one channel, which have one direction and are nothing without it; under weights whose mean over the classes is 0, and no bias,
+    the energy of nothing is the least there is."""
+    easy = world()
+    assert easy.id.head is not None
+    head = Head(easy.id.head.weight, torch.zeros_like(easy.id.head.bias))
+    alone = torch.zeros(60, 24)
+    alone[torch.arange(60), torch.arange(60) % 24] = 5.0
+
+    def under(outputs: Outputs, features: Tensor | None) -> Outputs:
+        assert features is not None
+        return replace(outputs, features=features, logits=head(features), head=head)
+
+    return World(under(easy.train, easy.train.features), under(easy.id, easy.id.features), under(easy.ood, alone))
+
 
 CASES = {
     "msp": Case(CATALOGUE["msp"].fit, oracle=oracles.msp),
@@ -63,6 +99,46 @@ CASES = {
     ),
     "cadref": Case(CATALOGUE["cadref"].fit, oracle=oracles.cadref),
     "vra": Case(chain(SHAPERS["vra"].fit, MaxLogit.fit), {"low": {"low": 70.0}, "high": {"high": 80.0}}, {"low": -1.0, "high": 101.0}, oracles.vra),
+    "mos": Case(CATALOGUE["mos"].fit, oracle=tap_oracles.mos, prepare=with_groups),
+    "odin": Case(
+        CATALOGUE["odin"].fit,
+        {"temperature": {"temperature": 3.0}, "eps": {"eps": 0.1}},
+        {"temperature": 0.0, "eps": -1.0},
+        tap_oracles.odin,
+        prepare=untied,
+    ),
+    "rankfeat": Case(
+        CATALOGUE["rankfeat"].fit,
+        {"at": {"at": "last"}, "iterations": {"iterations": 0}, "temperature": {"temperature": 3.0}},
+        {"at": "first", "iterations": -1, "temperature": 0.0},
+        tap_oracles.rankfeat,
+        easy=spiky,
+    ),
+    "featurenorm": Case(CATALOGUE["featurenorm"].fit, {"block": {"block": 1}}, {"block": 7}, tap_oracles.featurenorm),
+    "multi-layer-mahalanobis": Case(
+        CATALOGUE["multi-layer-mahalanobis"].fit,
+        {"eps": {"eps": 0.1}, "noise": {"noise": 0.5}},
+        {"eps": -1.0, "noise": 0.0},
+        tap_oracles.layers,
+        prepare=untied,
+    ),
+    "gram": Case(CATALOGUE["gram"].fit, {"powers": {"powers": 2}, "over": {"over": "nothing"}}, {"powers": 0, "over": "all"}, tap_oracles.gram),
+    "adascale": Case(
+        CATALOGUE["adascale"].fit,
+        {
+            "eps": {"eps": 2.0, "share": 0.9},
+            "share": {"share": 0.9},
+            "k1": {"k1": 50.0, "share": 0.9},
+            "k2": {"k2": 20.0, "share": 0.9},
+            "mix": {"mix": 0.0, "share": 0.9},
+            "low": {"low": 50.0},
+            "high": {"high": 95.0},
+            "form": {"form": "logits"},
+        },
+        {"eps": 0.0, "share": 0.0, "k1": 0.0, "k2": 0.0, "mix": -1.0, "low": -1.0, "high": 100.0, "form": "both"},
+        tap_oracles.adascale,
+        prepare=untied,
+    ),
     **{
         name: Case(chain(SHAPERS[name].fit, MaxLogit.fit), {"p": {"p": 75.0}}, {"p": 100.0}, oracle)
         for name, oracle in {

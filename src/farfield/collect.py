@@ -15,13 +15,15 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from farfield.classifier import Classifier, Transform
+from farfield.classifier.classifier import PROBES, move
 from farfield.data.files import Files
 from farfield.errors import FarfieldWarning, InputError
 from farfield.files import sweep
 from farfield.identity import hash_of
 from farfield.loading import Fault, Pictures, Prepared, alive, deaf, is_files, item_of, whole
-from farfield.outputs import Head, Outputs, concatenate
+from farfield.outputs import Outputs, concatenate
 from farfield.store import Failure, Stored
+from farfield.taps import Tap, watch
 
 Progress = Callable[[str, int, int], None]
 SHARD = 4096  # samples in a shard, about
@@ -31,12 +33,12 @@ SHOWN = 3  # unreadable samples that a warning names
 @overload
 def collect(
     classifier: Classifier, dataset: Pictures, *, out: None = None, batch_size: int | None = ..., workers: int | None = ..., strict: bool = ...,
-    name: str | None = ..., empty: bool = ..., progress: Progress | None = ..., seconds: dict[str, float] | None = ...,
+    name: str | None = ..., empty: bool = ..., taps: Sequence[Tap] = ..., progress: Progress | None = ..., seconds: dict[str, float] | None = ...,
 ) -> Outputs: ...  # fmt: skip
 @overload
 def collect(
     classifier: Classifier, dataset: Pictures, *, out: str | Path, batch_size: int | None = ..., workers: int | None = ..., strict: bool = ...,
-    name: str | None = ..., empty: bool = ..., progress: Progress | None = ..., seconds: dict[str, float] | None = ...,
+    name: str | None = ..., empty: bool = ..., taps: Sequence[Tap] = ..., progress: Progress | None = ..., seconds: dict[str, float] | None = ...,
 ) -> Stored: ...  # fmt: skip
 
 
@@ -50,6 +52,7 @@ def collect(
     strict: bool = False,
     name: str | None = None,
     empty: bool = False,
+    taps: Sequence[Tap] = (),
     progress: Progress | None = None,
     seconds: dict[str, float] | None = None,
 ) -> Outputs | Stored:
@@ -68,6 +71,7 @@ def collect(
         strict: stop at the first picture that cannot be read.
         name: what messages call the data set; its own name by default.
         empty: whether a data set of which nothing can be read is fine.
+        taps: further columns to make in the same pass, as `ODIN.fit(train).taps()`; in a store, columns that are there already stay.
         progress: called with `("forward", samples done, samples in all)`.
         seconds: gets the time inside the model added under `forward`.
 
@@ -92,14 +96,16 @@ def collect(
     if len(dataset) == 0:
         raise InputError("There is nothing to collect: the data set is empty.")
     called = name or str(getattr(dataset, "name", type(dataset).__name__))
-    run = _Run(classifier, dataset, usual_workers(dataset) if workers is None else workers, strict, progress, {} if seconds is None else seconds)
+    asked = {tap.name: tap for tap in taps}
+    loaders = usual_workers(dataset) if workers is None else workers
+    run = _Run(classifier, dataset, list(asked.values()), loaders, strict, progress, {} if seconds is None else seconds)
     if out is None:
         outputs = run.joined(run.over(_cut(range(len(dataset)), size)))
         _tell(run.failed, called, len(dataset), empty)
         return outputs
     rows = size * max(SHARD // size, 1)
     about = {"classifier": classifier.name, "data": called, "classes": run.classes}
-    stored = Stored.at(out, describe(classifier, dataset, size), len(dataset), rows, run.fingerprint, about)
+    stored = Stored.at(out, describe(classifier, dataset, size), len(dataset), rows, run.fingerprint, about).having(tuple(asked))
     # What could not be read before is tried again: a picture may have been mended, or a disk may be back. With `strict` it stops the run as before.
     again = {f.row // rows for f in stored.failures() if strict or not isinstance(item_of(dataset, f.row, classifier.transform), Failure)}
     todo = sorted({*stored.missing(), *again})
@@ -195,22 +201,29 @@ class _Run:
     """One pass of one classifier over parts of one data set."""
 
     def __init__(
-        self, classifier: Classifier, dataset: Pictures, workers: int, strict: bool, progress: Progress | None, seconds: dict[str, float]
+        self,
+        classifier: Classifier,
+        dataset: Pictures,
+        taps: Sequence[Tap],
+        workers: int,
+        strict: bool,
+        progress: Progress | None,
+        seconds: dict[str, float],
     ) -> None:
-        self.classifier, self.dataset, self.workers, self.strict = classifier, dataset, workers, strict
+        self.classifier, self.dataset, self.taps, self.workers, self.strict = classifier, dataset, taps, workers, strict
         self.progress, self.seconds = progress, seconds
         head = classifier.head
-        self.head = None if head is None else Head(head.weight.cpu(), head.bias.cpu())
+        self.head = None if head is None else head.to("cpu")
         self.classes = classifier.classes
         self.fingerprint, self.done = classifier.fingerprint(), 0
         self.failed: list[Failure] = []
 
     def empty(self) -> Outputs:
-        """The outputs of no samples: what a shard without a readable picture has."""
+        """The outputs of no samples: what a shard without a readable picture has; a pass over the probe says how wide its columns are."""
+        probe: Any = move(self.classifier.probe(), lambda x: x.to(self.classifier.device))
         none = torch.zeros(0, dtype=torch.int64)
-        dtype = self.classifier.dtype
-        features = None if self.head is None else torch.zeros(0, self.head.weight.shape[1], dtype=dtype)
-        return Outputs(torch.zeros(0, self.classes, dtype=dtype), features, none, self.head, {}, none, self.fingerprint)
+        like = watch(self.classifier, probe, torch.arange(PROBES, device=self.classifier.device), self.taps).to("cpu")[:0]
+        return Outputs(like.logits, like.features, none, self.head, like.taps, none, self.fingerprint)
 
     def joined(self, parts: Iterable[Outputs]) -> Outputs:
         """Batches as one; those without a readable picture say nothing, not even of the type."""
@@ -232,11 +245,11 @@ class _Run:
                 if prepared.batched:
                     batch = self.classifier.transform(batch.to(self.classifier.device))
                 started = time.perf_counter()
-                outputs = self.classifier.outputs(batch).to("cpu")
+                outputs = watch(self.classifier, batch, torch.tensor(rows, device=self.classifier.device), self.taps).to("cpu")
                 self.seconds["forward"] = self.seconds.get("forward", 0.0) + time.perf_counter() - started
                 if self.progress is not None:
                     self.progress("forward", self.done, len(self.dataset))
-                yield Outputs(outputs.logits, outputs.features, labels, self.head, {}, torch.tensor(rows), self.fingerprint)
+                yield Outputs(outputs.logits, outputs.features, labels, self.head, outputs.taps, torch.tensor(rows), self.fingerprint)
 
     def _note(self, failed: Sequence[Failure]) -> None:
         for failure in failed:

@@ -33,7 +33,7 @@ from farfield.store import Stored, digest_of
 
 ARRAYS = (".npy", ".npz", ".safetensors")
 LISTS = (".txt", ".csv", ".lst", ".list", ".imglist")
-COLUMNS = ("logits", "features", "labels", "ids", "head.weight", "head.bias")
+COLUMNS = ("logits", "features", "labels", "ids", "head.weight", "head.bias", "head.groups")
 Data = Pictures | Outputs | Stored
 
 
@@ -126,7 +126,7 @@ def class_names(data: Data, classes: int) -> tuple[str, ...]:
 def read_arrays(path: str | Path) -> Outputs:
     """A classifier's outputs from arrays; large ones are mapped, not read.
 
-    A `.safetensors` or `.npz` file with any of `logits`, `features`, `labels`, `ids`, `head.weight` and `head.bias`; a folder with
+    A `.safetensors` or `.npz` file with any of `logits`, `features`, `labels`, `ids`, `head.weight`, `head.bias` and `head.groups`; a folder with
     such `.npy` files; or one `.npy` file whose name ends in one of these.
 
     Raises:
@@ -139,11 +139,13 @@ def read_arrays(path: str | Path) -> Outputs:
         raise InputError(f"{path} has an array {unknown[0]!r}{nearest(unknown[0], COLUMNS)} Farfield reads {', '.join(COLUMNS)}.")
     if not named:
         raise InputError(f"{path} has no arrays.")
-    weight, bias = named.pop("head.weight", None), named.pop("head.bias", None)
+    weight, bias, groups = (named.pop(f"head.{part}", None) for part in ("weight", "bias", "groups"))
     try:
         if weight is None and bias is not None:
             raise InputError("there is a head.bias, and no head.weight.")
-        head = None if weight is None else Head(weight, weight.new_zeros(weight.shape[:1]) if bias is None else bias)
+        if weight is None and groups is not None:
+            raise InputError("there are head.groups, and no head.weight.")
+        head = None if weight is None else Head(weight, weight.new_zeros(weight.shape[:1]) if bias is None else bias, groups)
         return Outputs(head=head).having(**named)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

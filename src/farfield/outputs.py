@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int64, Integer
@@ -19,30 +20,89 @@ class Head:
     """The last linear layer, `logits = features @ weight.T + bias`.
 
     Args:
-        weight: `(c, d)`, `c` classes from `d` features.
+        weight: `(c, d)`, `c` logits from `d` features.
         bias: `(c,)`; zeros where the layer has none.
+        groups: `(c,)`, for a head with a softmax in each of several groups (MOS): the class that a logit stands for; -1 begins a group,
+            and is its "others". `None` for a flat head, whose logits are the classes in order.
+
+    Raises:
+        InputError: when the shapes do not fit, or the groups do not hold every class once.
 
     >>> head = Head(torch.eye(2), torch.tensor([0.0, 1.0]))
     >>> head(torch.tensor([[3.0, 1.0]])), head.predict(torch.tensor([[3.0, 2.0]]))
     (tensor([[3., 2.]]), tensor([0]))
+    >>> grouped = Head(torch.eye(5), torch.zeros(5), groups=torch.tensor([-1, 2, -1, 0, 1]))
+    >>> grouped.predict(torch.tensor([[0.0, 3.0, 9.0, 5.0, 0.0]]))  # 3 against 0 in its group, 5 against 9 in its
+    tensor([2])
     """
 
     weight: Float[Tensor, "c d"]
     bias: Float[Tensor, " c"]
+    groups: Integer[Tensor, " c"] | None = None
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:
             raise InputError(
                 f"A head has a weight (classes, features) and a bias (classes,); got {tuple(self.weight.shape)} and {tuple(self.bias.shape)}."
             )
+        if self.groups is not None:
+            object.__setattr__(self, "groups", self.groups.long())
+            _check_groups(self.groups.tolist(), len(self.weight))
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """The logits of some features."""
         return features @ self.weight.T.to(features) + self.bias.to(features)
 
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart: its logits, without the "others" of groups."""
+        return len(self.weight) if self.groups is None else int((self.groups >= 0).sum())
+
     def predict(self, logits: Float[Tensor, "n c"]) -> Int64[Tensor, " n"]:
-        """The class of each sample: the only way from logits to classes."""
-        return logits.argmax(1)
+        """The class of each sample: the only way from logits to classes.
+
+        Of a head with groups, the class with the largest probability in the softmax of its own group.
+        """
+        if self.groups is None:
+            return logits.argmax(1)
+        places = group_places(self.groups).to(logits.device)
+        grouped = in_groups(logits, places)
+        own = (grouped - grouped.logsumexp(2, keepdim=True))[:, :, 1:]  # without "others"
+        return self.groups.to(logits.device)[places[:, 1:].flatten()[own.flatten(1).argmax(1)]]
+
+    def to(self, device: torch.device | str) -> Head:
+        """The same on another device."""
+        return Head(self.weight.to(device), self.bias.to(device), None if self.groups is None else self.groups.to(device))
+
+
+def _check_groups(groups: list[int], logits: int) -> None:
+    """Raises unless groups name every class once, each group after its "others"."""
+    labels = sorted(label for label in groups if label >= 0)
+    empty = any(one == -1 and after == -1 for one, after in pairwise([*groups, -1]))
+    if len(groups) != logits or min(groups, default=0) < -1 or groups[0] != -1 or empty or labels != list(range(len(labels))):
+        raise InputError(
+            f"`groups` of a head has an entry for each of its {logits} logits: -1 where a group begins, then the classes in it, every class in one "
+            f"group; got {groups[:8]}{'...' if len(groups) > 8 else ''} ({len(groups)} entries)."
+        )
+
+
+def group_places(groups: Int64[Tensor, " c"]) -> Int64[Tensor, "k m"]:
+    """Where the logits of each of `k` groups are, "others" first; `c`, one beyond the last, fills up the shorter ones.
+
+    >>> group_places(torch.tensor([-1, 2, -1, 0, 1]))
+    tensor([[0, 1, 5],
+            [2, 3, 4]])
+    """
+    starts = (groups == -1).nonzero()[:, 0]
+    ends = torch.cat([starts[1:], starts.new_tensor([len(groups)])])
+    places = starts[:, None] + torch.arange(int((ends - starts).max()), device=groups.device)
+    return torch.where(places < ends[:, None], places, len(groups))
+
+
+def in_groups(logits: Float[Tensor, "n c"], places: Int64[Tensor, "k m"]) -> Float[Tensor, "n k m"]:
+    """Logits by group, "others" first; -infinity where a group is shorter than the longest."""
+    beyond = torch.full_like(logits[:, :1], -torch.inf)
+    return torch.cat([logits, beyond], 1)[:, places]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +182,7 @@ class Outputs:
         """The same on another device; the head goes along."""
         taps = {name: column.to(device) for name, column in self.taps.items()}
         moved = {name: column.to(device) for name, column in self.columns().items() if name not in taps}
-        head = None if self.head is None else Head(self.head.weight.to(device), self.head.bias.to(device))
-        return replace(self.having(**moved), taps=taps, head=head)
+        return replace(self.having(**moved), taps=taps, head=None if self.head is None else self.head.to(device))
 
     def predictions(self) -> Int64[Tensor, " n"]:
         """The class of each sample, by the head's rule."""
@@ -164,8 +223,8 @@ def concatenate(parts: Iterable[Outputs]) -> Outputs:
     return replace(first, taps=taps, logits=joined.get("logits"), features=joined.get("features"), labels=joined.get("labels"), ids=joined.get("ids"))
 
 
-def validated(data: Data, needs: Iterable[str], method: str) -> Iterator[Outputs]:
-    """The data in chunks, each checked: every need is there, finite, and labels are classes.
+def validated(data: Data, needs: Iterable[str], method: str, *, grouped: bool = False) -> Iterator[Outputs]:
+    """The data in chunks, each checked: every need is there, finite, and labels are classes; a head with groups only where the method is for one.
 
     Raises:
         InputError: which field, which row, what to do.
@@ -176,6 +235,10 @@ def validated(data: Data, needs: Iterable[str], method: str) -> Iterator[Outputs
             continue
         for need in needs:
             _check(chunk, need, method, first_row)
+        if not grouped and chunk.head is not None and chunk.head.groups is not None and {"logits", "head"} & set(needs):
+            raise InputError(
+                f"{method} is for flat logits; this head has a softmax in each of several groups. Take `mos`, or a detector of features."
+            )
         first_row += len(chunk)
         yield chunk
     if first_row == 0:
@@ -203,7 +266,7 @@ def _check(chunk: Outputs, need: str, method: str, first_row: int) -> None:
 
 
 def _check_labels(chunk: Outputs, labels: Tensor, method: str, first_row: int) -> None:
-    classes = chunk.logits.shape[1] if chunk.logits is not None else None if chunk.head is None else len(chunk.head.weight)
+    classes = chunk.head.classes if chunk.head is not None else None if chunk.logits is None else chunk.logits.shape[1]
     bad = (labels < 0 if classes is None else (labels < 0) | (labels >= classes)).nonzero()
     if len(bad):
         row = int(bad[0])

@@ -223,7 +223,7 @@ class Quantiles:
         return float((bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32))
 
 
-def hashed(ids: Int64[Tensor, " n"], seed: int) -> Int64[Tensor, " n"]:
+def hashed(ids: Int64[Tensor, "*n"], seed: int) -> Int64[Tensor, "*n"]:
     """A well-mixed number for each id (SplitMix64): sorting by it is a shuffle that does not depend on the order of arrival.
 
     >>> hashed(torch.tensor([1, 2]), 0)[0] == hashed(torch.tensor([2, 1]), 0)[1]

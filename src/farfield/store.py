@@ -3,6 +3,7 @@
 A shard is one safetensors file of whole batches, written beside its place and then moved there, so that it is either absent or
 whole. A folder with all its shards is done; one with some is taken up where it stopped. Two processes that write the same
 folder write the same files. Samples that could not be read are not in a shard; its header names them, and has a hash of the rest.
+The column of a tap is a file of its own beside each shard, so that another detector's column is added and nothing is written anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,14 @@ class Stored:
         items: how many samples the data set has, the unreadable ones included.
         rows: items in a shard; the last has the rest.
         fingerprint: of the classifier.
+        taps: the columns of taps that belong to it; others may lie in the folder.
     """
 
     folder: Path
     items: int
     rows: int
     fingerprint: str
+    taps: tuple[str, ...] = ()
 
     @classmethod
     def at(
@@ -138,32 +141,62 @@ class Stored:
         """Where a shard is, or will be."""
         return self.folder / f"shard-{shard:05d}.safetensors"
 
+    def tap_path(self, shard: int, tap: str) -> Path:
+        """Where a tap's column of a shard is, or will be."""
+        return self.folder / f"shard-{shard:05d}.tap-{hashlib.blake2b(tap.encode(), digest_size=6).hexdigest()}.safetensors"
+
+    def having(self, taps: Sequence[str]) -> Stored:
+        """The same store with the columns of these taps, which may still have to be collected."""
+        return replace(self, taps=tuple(taps))
+
     def has(self, shard: int) -> bool:
         """Whether a shard is there and whole."""
         return "digest" in self._header(shard)
 
+    def has_tap(self, shard: int, tap: str) -> bool:
+        """Whether a tap's column is there, for the samples that the shard has."""
+        try:
+            with safe_open(self.tap_path(shard, tap), framework="pt") as file:
+                return (file.metadata() or {}).get("of") == self._ids(shard) and tap in file.keys()  # noqa: SIM118 (safe_open is not a mapping)
+        except (OSError, SafetensorError):
+            return False
+
+    def _ids(self, shard: int) -> str | None:
+        """A hash of which samples a shard has."""
+        try:
+            with safe_open(self.path(shard), framework="pt") as file:
+                return digest_of({"ids": file.get_tensor("ids")})
+        except (OSError, SafetensorError):
+            return None
+
     def missing(self) -> list[int]:
-        """The shards that are still to be written."""
-        return [shard for shard in range(self.shards) if not self.has(shard)]
+        """The shards that are still to be written, or lack the column of a tap."""
+        return [shard for shard in range(self.shards) if not self.has(shard) or not all(self.has_tap(shard, tap) for tap in self.taps)]
 
     def write(self, shard: int, outputs: Outputs, failed: Sequence[Failure] = ()) -> None:
-        """Puts one shard in its place, at once.
+        """Puts one shard in its place, at once, and the columns of its taps in theirs; what is there already of the same samples stays.
 
         Raises:
             InputError: when the disk is full or cannot be written; the shards before stay.
         """
-        tensors = {name: column.contiguous() for name, column in outputs.columns().items()}
+        assert outputs.ids is not None
+        tensors = {name: column.contiguous() for name, column in outputs.columns().items() if name not in outputs.taps}
         if outputs.head is not None:
             tensors |= {"head.weight": outputs.head.weight.contiguous(), "head.bias": outputs.head.bias.contiguous()}
-        header = {
-            "farfield": json.dumps({"digest": digest_of(tensors), "failed": [(failure.row, failure.name, failure.reason) for failure in failed]})
-        }
+            tensors |= {} if outputs.head.groups is None else {"head.groups": outputs.head.groups.contiguous()}
+        told = [(failure.row, failure.name, failure.reason) for failure in failed]
+        same = digest_of({"ids": outputs.ids})
+        if self._ids(shard) != same or [tuple(vars(failure).values()) for failure in self._header(shard).get("failed", [])] != told:
+            self._put(self.path(shard), tensors, {"farfield": json.dumps({"digest": digest_of(tensors), "failed": told})})
+        for tap, column in outputs.taps.items():
+            if not self.has_tap(shard, tap):
+                self._put(self.tap_path(shard, tap), {tap: column.contiguous()}, {"of": same, "digest": digest_of({tap: column})})
+
+    def _put(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         try:
-            put(self.path(shard), lambda path: save_file(tensors, path, metadata=header))
+            put(path, lambda partial: save_file(tensors, partial, metadata=metadata))
         except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{self.path(shard)} cannot be written: {error}. What is stored so far stays; make room and run the same command again."
-            ) from error
+            raise InputError(f"{path} cannot be written: {error}. What is stored so far stays; make room and run the same command again.") from error
 
     def __iter__(self) -> Iterator[Outputs]:
         for shard in range(self.shards):
@@ -175,18 +208,20 @@ class Stored:
         Raises:
             InputError: when the shard is missing or broken.
         """
-        tensors = self._tensors(shard)
-        weight, bias = tensors.pop("head.weight", None), tensors.pop("head.bias", None)
-        head = None if weight is None or bias is None else Head(weight, bias)
+        tensors = self._tensors(self.path(shard))
+        for tap in self.taps:
+            tensors |= self._tensors(self.tap_path(shard, tap))
+        weight, bias, groups = (tensors.pop(f"head.{part}", None) for part in ("weight", "bias", "groups"))
+        head = None if weight is None or bias is None else Head(weight, bias, groups)
         own = {name: tensors.pop(name) for name in _OWN if name in tensors}
         return Outputs(head=head, fingerprint=self.fingerprint, taps=tensors).having(**own)
 
-    def _tensors(self, shard: int) -> dict[str, Tensor]:
+    def _tensors(self, path: Path) -> dict[str, Tensor]:
         try:
-            with safe_open(self.path(shard), framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path(shard)} cannot be read: {error}. Run `collect` again to write it anew.") from error
+            raise InputError(f"{path} cannot be read: {error}. Run `collect` again to write it anew.") from error
 
     def load(self) -> Outputs:
         """All of it, in memory."""
@@ -200,8 +235,9 @@ class Stored:
             if not self.path(shard).exists():
                 wrong.append(f"{name} is missing")
                 continue
+            wrong += self._wrong_taps(shard)
             try:
-                tensors = self._tensors(shard)
+                tensors = self._tensors(self.path(shard))
             except InputError:
                 wrong.append(f"{name} is broken")
                 continue
@@ -210,6 +246,18 @@ class Stored:
                 wrong.append(f"{name} was changed")
             elif sorted([*tensors.get("ids", torch.zeros(0)).tolist(), *(failure.row for failure in header["failed"])]) != list(self.span(shard)):
                 wrong.append(f"{name} has other items than it should")
+        return wrong
+
+    def _wrong_taps(self, shard: int) -> list[str]:
+        """The columns of taps beside a shard that are broken, or changed since they were written."""
+        wrong = []
+        for path in sorted(self.folder.glob(f"shard-{shard:05d}.tap-*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    told = (file.metadata() or {}).get("digest")
+                wrong += [] if digest_of(self._tensors(path)) == told else [f"{path.name} was changed"]
+            except (InputError, OSError, SafetensorError):
+                wrong.append(f"{path.name} is broken")
         return wrong
 
     def half_written(self, age: float = 0.0) -> list[Path]:

@@ -20,6 +20,7 @@ from farfield.data.images import Suite
 from farfield.errors import FarfieldWarning, InputError
 from farfield.outputs import Outputs, chunks
 from farfield.store import Failure, Stored, digest_of, facts_of
+from farfield.taps import Tap
 
 GIVEN = "given outputs"  # what tables call the classifier whose outputs were given as arrays
 ASSIGNABLE = 2_000  # classes up to which another order of the labels is looked for
@@ -59,33 +60,40 @@ class Gathered:
     data: Any = None
 
 
+@dataclass(frozen=True)
+class Passing:
+    """How a classifier is run over data: where its outputs go, and `collect`'s options."""
+
+    store: Path
+    seconds: dict[str, float]
+    batch_size: int | None = None
+    workers: int | None = None
+    strict: bool = False
+    progress: Progress | None = None
+
+    def over(self, classifier: Classifier, data: Any, name: str, taps: Sequence[Tap]) -> Stored:
+        """The stored outputs of one data set."""
+        step = None if self.progress is None else _named(self.progress, f"{classifier.name}: {name}")
+        return collect(
+            classifier, data, out=self.store, batch_size=self.batch_size, workers=self.workers, strict=self.strict, name=name, taps=taps,
+            progress=step, seconds=self.seconds,
+        )  # fmt: skip
+
+
 def gather(
-    classifier: Classifier | None,
-    suite: Suite,
-    store: Path,
-    *,
-    batch_size: int | None,
-    workers: int | None,
-    strict: bool,
-    progress: Progress | None,
-    seconds: dict[str, float],
+    classifier: Classifier | None, suite: Suite, loaders: Mapping[str, Callable[[], Any]], passing: Passing, taps: Callable[[int], Sequence[Tap]]
 ) -> dict[str, Gathered]:
-    """Outputs of the training and test splits and of every OOD set, by name; `train` is left out where the suite has none."""
-    loaders: dict[str, Callable[[], Any]] = {name: suite.splits[name] for name in ("train", "test") if name in suite.splits}
-    loaders |= {ood.name: ood.load for ood in suite.ood}
+    """Outputs of sets by name, with the columns of the taps that are wanted for so many samples."""
     found = {}
     for name, load in loaders.items():
-        with timed(seconds, "pictures"):
+        with timed(passing.seconds, "pictures"):
             data = load()
         if isinstance(data, Outputs | Stored):
             found[name] = _given(classifier, data, name)
             continue
         if classifier is None:
             raise InputError(f"{name} of {suite.name} is pictures, which need a classifier: name one with --model.")
-        step = None if progress is None else _named(progress, f"{classifier.name}: {name}")
-        stored = collect(
-            classifier, data, out=store, batch_size=batch_size, workers=workers, strict=strict, name=name, progress=step, seconds=seconds
-        )
+        stored = passing.over(classifier, data, name, taps(len(data)))
         failed = tuple(stored.failures())
         read = torch.cat([chunk.columns()["ids"] for chunk in stored])
         clusters, parts = getattr(data, "clusters", None), getattr(data, "parts", {})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from farfield.classifier.heads import Found, evaluating, find_head, logits_of
-from farfield.errors import FarfieldWarning, InputError
+from farfield.errors import FarfieldWarning, InputError, nearest
 from farfield.identity import hash_of
 from farfield.outputs import Head, Outputs
 
@@ -44,6 +44,7 @@ class Classifier:
         call: how the module is called on a batch.
         labels: the names of its classes, in order, if it knows them.
         blocks: the names of its stages, first to last.
+        groups: which class each logit stands for, where there is a softmax in each of several groups; see `Head`.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class Classifier:
     call: Callable[[nn.Module, Any], Any] = _directly
     labels: tuple[str, ...] | None = None
     blocks: tuple[str, ...] = ()
+    groups: Tensor | None = None
 
     @classmethod
     def wrap(
@@ -67,6 +69,7 @@ class Classifier:
         call: Callable[[nn.Module, Any], Any] | None = None,
         labels: Sequence[str] | None = None,
         blocks: Sequence[str] | None = None,
+        groups: Tensor | None = None,
     ) -> Classifier:
         """Any module from pictures to logits.
 
@@ -79,9 +82,10 @@ class Classifier:
             call: how to get logits from the module and a batch of inputs, where that is not `module(batch)`.
             labels: the names of the classes, in the order of the logits.
             blocks: the names of the stages; found where the model has a usual build.
+            groups: `(c,)`, which class each logit stands for, of a model with a softmax in each of several groups (MOS); see `Head`.
 
         Raises:
-            InputError: when the model does not return logits, has NaN among its weights, or `layer` is not its head.
+            InputError: when the model does not return logits, has NaN among its weights, or `layer` or `blocks` are not its own.
 
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
         >>> Classifier.wrap(net, transform=torch.as_tensor, input_size=(3, 2, 2)).found.names
@@ -94,8 +98,8 @@ class Classifier:
         for key, value in module.state_dict().items():
             if isinstance(value, Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
                 raise InputError(f"{name} has NaN or infinity among its weights, in `{key}`; its outputs would mean nothing.")
-        made = cls(module, name, transform, None, input_size, call or _directly, None if labels is None else tuple(labels))
-        probe = made._probe()
+        made = cls(module, name, transform, None, input_size, call or _directly, None if labels is None else tuple(labels), groups=groups)
+        probe = made.probe()
         try:
             logits = made._logits(probe)
         except InputError:
@@ -106,8 +110,13 @@ class Classifier:
                 "Give its `input_size`, and `call` if it is not called as module(batch)."
             ) from error
         _check_logits(name, logits)
-        if made.labels is not None and len(made.labels) != logits.shape[1]:
-            raise InputError(f"{name} has {logits.shape[1]} classes, and {len(made.labels)} names were given for them.")
+        classes = logits.shape[1] if groups is None else Head(logits.new_zeros(logits.shape[1], 1), logits[0], groups).classes
+        if made.labels is not None and len(made.labels) != classes:
+            raise InputError(f"{name} has {classes} classes, and {len(made.labels)} names were given for them.")
+        if unknown := [block for block in blocks or () if block not in dict(module.named_modules())]:
+            raise InputError(
+                f"{name} has no part {unknown[0]!r}{nearest(unknown[0], dict(module.named_modules()))} Name the `blocks` as `named_modules` does."
+            )
         made.found = find_head(lambda: made._logits(probe), module, layer=layer, dtype=_coarser(made.dtype, logits.dtype))
         if made.found is None and layer is not None:
             raise InputError(f"The `layer` given is not the head of {name}: its inputs do not make the logits by any weight and bias.")
@@ -169,7 +178,12 @@ class Classifier:
     @property
     def classes(self) -> int:
         """How many classes it tells apart."""
-        return self.found.classes if self.found is not None else self._logits(self._probe()).shape[1]
+        return self.logit_count if self.groups is None else int((self.groups >= 0).sum())
+
+    @property
+    def logit_count(self) -> int:
+        """How many logits it has: one for each class, and one more for each group where there are groups."""
+        return self.found.classes if self.found is not None else self._logits(self.probe()).shape[1]
 
     @property
     def head(self) -> Head | None:
@@ -181,28 +195,28 @@ class Classifier:
         if self.found is None:
             return None
         with self.found.listening() as heard:
-            logits = self._logits(self._probe())
-        return self.found.head(heard, logits)
+            logits = self._logits(self.probe())
+        return replace(self.found.head(heard, logits), groups=self.groups)
 
     def fingerprint(self) -> str:
         """A hash of the modules, their code, settings and tensors, and how they are called: who said these outputs."""
-        return hash_of(self.module, self.call)
+        return hash_of(self.module, self.call) if self.groups is None else hash_of(self.module, self.call, self.groups)
 
-    def outputs(self, batch: Batch) -> Outputs:
-        """Logits, and features where there is a head, of one batch of inputs, in one pass."""
+    def outputs(self, batch: Batch, *, gradients: bool = False) -> Outputs:
+        """Logits, and features where there is a head, of one batch of inputs, in one pass; with gradients only where they are asked for."""
         if self.found is None:
-            return Outputs(logits=self._logits(batch))
+            return Outputs(logits=self._logits(batch, gradients))
         with self.found.listening() as heard:
-            logits = self._logits(batch)
+            logits = self._logits(batch, gradients)
         return Outputs(logits=logits, features=self.found.features(heard))
 
-    def _logits(self, batch: Batch) -> Tensor:
+    def _logits(self, batch: Batch, gradients: bool = False) -> Tensor:
         dtype, device = self.dtype, self.device
         batch = move(batch, lambda x: x.to(device, dtype if x.is_floating_point() else x.dtype))
-        with evaluating(self.module):
+        with evaluating(self.module, gradients=gradients):
             return logits_of(self.call(self.module, batch))
 
-    def _probe(self) -> Batch:
+    def probe(self) -> Batch:
         """A few unlike inputs: noise of several strengths on several greys."""
         random = torch.Generator().manual_seed(0)
 

@@ -33,12 +33,12 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; every submodule's mode is put back after."""
+def evaluating(module: nn.Module, *, gradients: bool = False) -> Iterator[None]:
+    """Evaluation mode inside, and no gradients unless asked for; every submodule's mode is put back after."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             yield
     finally:
         for part, training in modes.items():

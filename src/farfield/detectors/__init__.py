@@ -12,21 +12,28 @@ from pathlib import Path
 from torch import nn
 
 from farfield.detectors import compose, files
+from farfield.detectors.adascale import AdaScale
 from farfield.detectors.base import Chain, Detector, Exported, Fitter, Shaper
 from farfield.detectors.cadref import CADRef
 from farfield.detectors.centred import FDBD, NCI
-from farfield.detectors.compose import chain, options_of, papers_of
+from farfield.detectors.compose import chain, fit_taps_of, most_of, options_of, papers_of
 from farfield.detectors.dice import DICE
 from farfield.detectors.entropy import GEN, Entropy
+from farfield.detectors.featurenorm import FeatureNorm
 from farfield.detectors.fsebo import FSEBO
 from farfield.detectors.gradnorm import GradNorm
+from farfield.detectors.gram import Gram
 from farfield.detectors.kl import KLMatching
 from farfield.detectors.knn import KNN
+from farfield.detectors.layers import MultiLayerMahalanobis
 from farfield.detectors.logits import MSP, Energy, MaxLogit
 from farfield.detectors.mahalanobis import Mahalanobis
+from farfield.detectors.mos import MOS
 from farfield.detectors.neco import NECO
 from farfield.detectors.nnguide import NNGuide
+from farfield.detectors.odin import ODIN
 from farfield.detectors.openmax import OpenMax
+from farfield.detectors.rankfeat import RankFeat
 from farfield.detectors.react import React
 from farfield.detectors.relative import RelativeMahalanobis
 from farfield.detectors.residual import Residual, ViM
@@ -45,6 +52,7 @@ CATALOGUE: dict[str, type[Detector]] = {
     "kl-matching": KLMatching,
     "temperature": TemperatureScaling,
     "openmax": OpenMax,
+    "mos": MOS,
     "mahalanobis": Mahalanobis,
     "mahalanobis++": MahalanobisPP,
     "relative-mahalanobis": RelativeMahalanobis,
@@ -60,6 +68,12 @@ CATALOGUE: dict[str, type[Detector]] = {
     "cadref": CADRef,
     "gradnorm": GradNorm,
     "fsebo": FSEBO,
+    "odin": ODIN,
+    "rankfeat": RankFeat,
+    "featurenorm": FeatureNorm,
+    "multi-layer-mahalanobis": MultiLayerMahalanobis,
+    "gram": Gram,
+    "adascale": AdaScale,
 }
 SHAPERS: dict[str, type[Shaper]] = {
     "react": React,
@@ -106,26 +120,33 @@ __all__ = [
     "FSEBO",
     "GEN",
     "KNN",
+    "MOS",
     "MSP",
     "NCI",
     "NECO",
+    "ODIN",
     "SHAPERS",
     "SHE",
     "VRA",
+    "AdaScale",
     "CADRef",
     "Chain",
     "Detector",
     "Energy",
     "Entropy",
     "Exported",
+    "FeatureNorm",
     "Fitter",
     "GradNorm",
+    "Gram",
     "KLMatching",
     "Mahalanobis",
     "MahalanobisPP",
     "MaxLogit",
+    "MultiLayerMahalanobis",
     "NNGuide",
     "OpenMax",
+    "RankFeat",
     "React",
     "RelativeMahalanobis",
     "RelativeMahalanobisPP",
@@ -135,7 +156,9 @@ __all__ = [
     "TemperatureScaling",
     "ViM",
     "chain",
+    "fit_taps_of",
     "load",
+    "most_of",
     "options_of",
     "papers_of",
     "parse",

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from farfield.errors import FarfieldWarning, InputError, OptionError
 from farfield.files import put
 from farfield.outputs import Data, Head, Outputs, count
+from farfield.taps import Tap
 
 Setting = int | float | bool | str | None
 
@@ -77,12 +78,24 @@ class Detector(_Fitted):
     - `needs`: which columns `score` reads; `fit_needs`: which `fit` reads (columns, or `head`);
     - `passes`: how many times `fit` goes over the data; `paper`: where the method comes from;
     - `exportable`: whether `torch.export` and ONNX can take `score`, or a sentence why not;
-    - `fit(train, *, options...)` and `score(*tensors)`.
+    - `fit(train, *, options...)` and `score(*tensors)`;
+    - where logits and features are not enough, `fit_taps(options...)` and `taps()`: the further columns of the training data, and of what is
+      scored; `most`, how many training samples `fit` has use for (of more, a seeded choice is taken).
     """
 
     fit_needs: tuple[str, ...]
     passes: int
     exportable: bool | str = True
+    most: int | None = None
+
+    @classmethod
+    def fit_taps(cls, **options: Any) -> tuple[Tap, ...]:
+        """The taps whose columns `fit` reads, with the options of `fit`."""
+        return ()
+
+    def taps(self) -> tuple[Tap, ...]:
+        """The taps whose columns `score` reads."""
+        return ()
 
     @classmethod
     def fit(cls, train: Data) -> Detector:
@@ -158,6 +171,8 @@ class Chain(Detector):
     """A shaper and the scorer fitted on what it lets through; made by `chain`."""
 
     def __init__(self, *, shaper: Shaper, scorer: Detector) -> None:
+        if scorer.taps():
+            raise InputError(f"{type(scorer).__name__} looks inside the classifier, where no shaper goes before it. Take it alone.")
         super().__init__(fingerprint=scorer.fingerprint)
         self.shaper, self.scorer = shaper, scorer
         self.needs = _joined(shaper.needs, scorer.needs)

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from farfield.detectors.base import Chain, Detector, Fitter, Shaped, Shaper
 from farfield.errors import InputError, OptionError, nearest
 from farfield.outputs import Data
+from farfield.taps import Tap
 
 
 def options_of(fitter: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -41,6 +42,42 @@ def passes_of(fitter: Callable[..., Any]) -> int:
     if parts := getattr(fitter, "parts", None):
         return sum(passes_of(part) for part in parts)
     return int(getattr(_class_of(fitter), "passes", 1))
+
+
+def fit_taps_of(fitter: Callable[..., Any]) -> tuple[Tap, ...]:
+    """The taps whose columns a fitter reads, with the options that are bound in it.
+
+    >>> from farfield.detectors import FeatureNorm
+    >>> [tap.name for tap in fit_taps_of(FeatureNorm.fit)], [tap.name for tap in fit_taps_of(partial(FeatureNorm.fit, block=3))]
+    (['norms', 'shuffled-norms'], ['norms'])
+    """
+    if parts := getattr(fitter, "parts", None):
+        return tuple(tap for part in parts for tap in fit_taps_of(part))
+    made = getattr(_class_of(fitter), "fit_taps", None)
+    return () if made is None else tuple(made(**(fitter.keywords if isinstance(fitter, partial) else {})))
+
+
+def looks_inside(fitter: Callable[..., Any]) -> bool:
+    """Whether a fitter's detector needs more than logits and features: columns that only a pass of the classifier makes.
+
+    >>> from farfield.detectors import KNN, ODIN, FeatureNorm
+    >>> looks_inside(KNN.fit), looks_inside(FeatureNorm.fit), looks_inside(partial(ODIN.fit, eps=0.0))
+    (False, True, True)
+    """
+    own = {"logits", "features"}
+    return any(not set(getattr(_class_of(part), "needs", ())) <= own for part in _parts(fitter))
+
+
+def _parts(fitter: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The fitters that a fitter is put together from."""
+    parts = getattr(fitter, "parts", None)
+    return [fitter] if parts is None else [inner for part in parts for inner in _parts(part)]
+
+
+def most_of(fitter: Callable[..., Any]) -> int | None:
+    """How many training samples a fitter has use for; `None` for all."""
+    known: int | None = getattr(_class_of(fitter), "most", None)
+    return known
 
 
 def papers_of(fitter: Callable[..., Any]) -> list[str]:

@@ -57,6 +57,11 @@ class Mahalanobis(Detector):
         for chunk in validated(train, cls.fit_needs, "Mahalanobis"):
             assert chunk.features is not None and chunk.labels is not None
             moments.update(chunk.features, chunk.labels)
+        return cls.of(moments, shrinkage, fingerprint_of(train))
+
+    @classmethod
+    def of(cls, moments: ClassMoments, shrinkage: float = 0.0, fingerprint: str | None = None) -> Mahalanobis:
+        """The detector of the moments of some features."""
         centre, means, sigma = moments.mean(), moments.means(), moments.within()
         d = len(sigma)
         sigma = (1 - shrinkage) * sigma + shrinkage * sigma.trace() / d * torch.eye(d, dtype=sigma.dtype, device=sigma.device)
@@ -75,7 +80,7 @@ class Mahalanobis(Detector):
             centre_rest=rest,
             root=root.float(),
             whitened=whitened,
-            fingerprint=fingerprint_of(train),
+            fingerprint=fingerprint,
         )
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]

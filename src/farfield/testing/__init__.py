@@ -12,10 +12,11 @@ from typing import Any
 from torch import nn
 
 from farfield.detectors.base import Fitter
-from farfield.testing.checks import CHECKS, Case, Oracle
-from farfield.testing.worlds import World, world
+from farfield.outputs import Outputs
+from farfield.testing.checks import CHECKS, Case, Oracle, same
+from farfield.testing.worlds import World, with_groups, world
 
-__all__ = ["CHECKS", "Case", "World", "check_detector", "world"]
+__all__ = ["CHECKS", "Case", "World", "check_detector", "with_groups", "world"]
 
 
 def check_detector(
@@ -26,6 +27,7 @@ def check_detector(
     oracle: Oracle | None = None,
     classes: Sequence[type[nn.Module]] = (),
     easy: Callable[[], World] = world,
+    prepare: Callable[[Outputs], Outputs] = same,
 ) -> None:
     """Runs every check of `CHECKS`; the arguments are those of `Case`.
 
@@ -35,7 +37,7 @@ def check_detector(
     >>> from farfield.detectors import MaxLogit
     >>> check_detector(MaxLogit.fit)
     """
-    case = Case(fit, unusual or {}, refused or {}, oracle, classes, easy)
+    case = Case(fit, unusual or {}, refused or {}, oracle, classes, easy, prepare)
     for name, check in CHECKS.items():
         try:
             check(case)
