@@ -57,7 +57,7 @@ class MahalanobisPP(Detector):
 
         Args:
             train: outputs with features `(n, d)` and true labels `(n,)`.
-            shrinkage: in `[0, 1]`, as there.
+            shrinkage: in `[0, 1]`, as in `Mahalanobis.fit`.
 
         Raises:
             InputError: for a bad option or bad data, or directions that do not vary within classes.
@@ -100,7 +100,7 @@ class RelativeMahalanobisPP(Detector):
 
         Args:
             train: outputs with features `(n, d)` and true labels `(n,)`.
-            shrinkage: in `[0, 1]`, as there.
+            shrinkage: in `[0, 1]`, as in `RelativeMahalanobis.fit`.
 
         Raises:
             InputError: for a bad option or bad data, or directions that do not vary within classes.
