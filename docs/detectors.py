@@ -49,11 +49,7 @@ def heading(name: str, method: type[Any]) -> str:
 
 
 def anchor(title: str) -> str:
-    """Where a heading is, as GitHub and the site have it.
-
-    >>> anchor("`mahalanobis++` (MahalanobisPP)")
-    'mahalanobis-mahalanobispp'
-    """
+    """Where a heading is, as GitHub and the site have it: `mahalanobis-mahalanobispp`."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
