@@ -137,9 +137,30 @@ def test_detectors_lists_all_and_tells_of_one() -> None:
         method = {**CATALOGUE, **SHAPERS}[line["name"].removesuffix("+...")]
         assert line["paper"] == method.paper and line["passes"] == method.passes
         assert all(f"{option}=" in line["options"] for option in options_of(method.fit))
+        assert line["use"] == method.use and line["fails"] == method.fails and line["cost"] == method.cost
     table = farfield("detectors", COLUMNS="200").stdout
     assert all(line["paper"] in table for line in found)
     one = farfield("detectors", "knn").stdout
     assert "z_(k)" in one and ">>>" not in one and "Options: k=50, bank=none, seed=0." in one and "Sun et al., ICML 2022" in one
+    assert "When: Features of training data" in one and "Known to fail: Near-OOD on ImageNet" in one and "Cost: scoring O(n d)" in one
     wrong = farfield("detectors", "knm")
     assert wrong.returncode == 2 and "did you mean 'knn'?" in wrong.stderr
+
+
+def test_bench_names_what_a_method_is_not_made_for_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from farfield import cli
+    from farfield.data import suites
+
+    monkeypatch.setitem(suites.SUITES, "glyphs-200", lambda: tiny(200))
+    chosen = [f"--detector={name}" for name in ("scale+energy", "gradnorm", "energy")]
+    monkeypatch.setattr(
+        sys, "argv", ["farfield", "bench", "--model", "glyphs-200-vit", "--model", "glyphs-200-resnet", *chosen, "--out", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {row["detector"] for row in results["rows"]} == {"scale+energy", "gradnorm", "energy"}
+    warned = [(said["classifier"], said["detector"]) for said in results["warnings"] if "made for features after a ReLU" in said["message"]]
+    assert warned == [("glyphs-200-vit", "scale+energy"), ("glyphs-200-vit", "gradnorm")]
+    assert "Scale is made for features after a ReLU" in (tmp_path / "results.md").read_text()

@@ -17,7 +17,7 @@ from scipy import stats
 
 import farfield as ff
 import oracles
-from farfield.detectors import CATALOGUE, KNN, MSP, Chain, Energy, Mahalanobis, MaxLogit, React, chain, options_of, parse
+from farfield.detectors import CATALOGUE, KNN, MSP, SHAPERS, Chain, Energy, Mahalanobis, MaxLogit, React, chain, options_of, parse
 from farfield.testing import world
 
 
@@ -350,3 +350,31 @@ def test_a_detector_keeps_no_hold_of_the_head_it_was_fitted_with() -> None:
     assert easy.train.head is not None
     easy.train.head.weight.zero_()
     assert torch.equal(detector(easy.id), before)
+
+
+# What a method is made for
+
+
+@pytest.mark.parametrize("name", ["react", "vra", "ash-p", "ash-b", "ash-s", "scale", "dice", "fsebo", "gradnorm"])
+def test_methods_for_relu_features_warn_of_others_by_name_and_share(name: str) -> None:
+    fit = {**CATALOGUE, **SHAPERS}[name].fit
+    train = world().train
+    assert train.features is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(train)
+        few = train.features.clone()
+        few[:96, 0] = -1.0  # 96 of 400 x 24: exactly 1 %
+        fit(train.having(features=few))
+    few[96, 0] = -1.0
+    with pytest.warns(ff.FarfieldWarning, match=r" is made for features after a ReLU, and 1\.0 % of those of the first 400 training samples") as said:
+        fit(train.having(features=few))
+    (message,) = [str(warning.message) for warning in said]
+    assert message.lower().startswith(name.replace("-", "") + " ") and "Take" not in message and "`knn`" in message
+
+
+def test_every_method_says_when_to_take_it_and_what_it_costs() -> None:
+    for name, method in {**CATALOGUE, **SHAPERS}.items():
+        for sentence in (method.use, method.fails):
+            assert not sentence or (sentence[0].isupper() and sentence.endswith(".")), f"{name}: {sentence!r}"
+        assert method.use and method.cost.startswith("scoring O(") and "; fitting " in method.cost, name

@@ -83,7 +83,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     Classifiers are matched by name; where each run has one for a suite, those two are compared whatever their names.
 
     Args:
-        a, b: `results.json` files, or the folders they are in.
+        a: a `results.json` file, or the folder it is in.
+        b: the other.
 
     Raises:
         InputError: when a file cannot be read, or the runs have nothing in common.

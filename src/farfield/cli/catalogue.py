@@ -31,13 +31,14 @@ def detectors(
     elif name is not None:
         one = found[name]
         typer.echo(inspect.cleandoc(methods[name].__doc__ or "").partition("\n>>>")[0].strip())
+        typer.echo(f"\nWhen: {one['use']}" + (f"\nKnown to fail: {one['fails']}" if one["fails"] else "") + f"\nCost: {one['cost']}.")
         typer.echo(
-            f"\nScoring reads {one['needs']}; fitting reads {one['fit_needs']}, in {one['passes']} passes. Options: {one['options'] or 'none'}.\n{one['paper']}."
+            f"Scoring reads {one['needs']}; fitting reads {one['fit_needs']}, in {one['passes']} passes. Options: {one['options'] or 'none'}.\n{one['paper']}."
         )
     else:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in ("name", "scoring reads", "fitting reads", "passes", "options", "paper"):
-            table.add_column(column, justify="right" if column == "passes" else "left")
+            table.add_column(column, justify="right" if column == "passes" else "left", no_wrap=column == "name")
         for one in found.values():
             table.add_row(one["name"], one["needs"], one["fit_needs"], str(one["passes"]), one["options"], one["paper"])
         console = Console()
@@ -58,5 +59,8 @@ def about(name: str, method: type[Any], shaper: bool) -> dict[str, Any]:
         "fit_needs": ", ".join(need for need in method.fit_needs if method.passes or need == "head") or "nothing",
         "passes": method.passes,
         "options": options,
+        "use": method.use,
+        "fails": method.fails,
+        "cost": method.cost,
         "paper": method.paper,
     }

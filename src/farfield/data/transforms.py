@@ -86,7 +86,8 @@ class Preprocess:
     Args:
         resize: pixels of the shorter side; 0 makes the whole picture `crop` x `crop`, its aspect ignored.
         crop: pixels of a side.
-        mean, std: of each channel, in [0, 1].
+        mean: of each channel, in [0, 1].
+        std: likewise, above 0.
         interpolation: `bilinear`, `bicubic` or `nearest`; antialiased.
 
     >>> Preprocess.parse("resize=8,crop=6,mean=0.5/0.5/0.5,std=0.5/0.5/0.5")(Image.new("RGB", (20, 10), "white")).shape

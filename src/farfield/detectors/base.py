@@ -43,9 +43,28 @@ def warn(message: str) -> None:
     warnings.warn(message, FarfieldWarning, stacklevel=3)
 
 
+SIGNED = 0.01  # the share of features below 0 from which on they are not those of a ReLU
+
+
+def expect_relu(chunk: Outputs, method: str) -> None:
+    """A `FarfieldWarning` where a method that is made for features after a ReLU gets others; from one chunk, as cheap as a mean."""
+    assert chunk.features is not None
+    share = float((chunk.features < 0).double().mean())
+    if share > SIGNED:
+        warnings.warn(
+            f"{method} is made for features after a ReLU, and {100 * share:.1f} % of those of the first {len(chunk)} training samples are below 0: "
+            "measure it before you rely on it, or take `relative-mahalanobis`, or `knn` where there are no labels.",
+            FarfieldWarning,
+            stacklevel=3,
+        )
+
+
 class _Fitted(nn.Module):
     """State given by name: tensors as buffers, everything else as settings that are saved beside them."""
 
+    use: str = ""  # one sentence: when to take it
+    fails: str = ""  # one sentence: where it is known to fail; empty where nothing is known
+    cost: str = ""  # of scoring a sample and of fitting n; d features, c classes; what it keeps, where that is much
     needs: tuple[str, ...]
     paper: str
 

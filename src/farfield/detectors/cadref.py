@@ -32,6 +32,9 @@ class CADRef(Detector):
     Leveraging", CVPR 2025.
     """
 
+    use = "Logits, features and a linear head, without labels, where the energies of training data are well above 0."
+    fails = "Energies around 0, as small logits have them: a floor keeps the term from turning around, and it says less there."
+    cost = "scoring O(c + d); fitting O(n (c + d)); keeps 2 c d numbers"
     needs = ("logits", "features")
     fit_needs = ("logits", "features", "head")
     passes = 1

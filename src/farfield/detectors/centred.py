@@ -38,6 +38,9 @@ class FDBD(Detector):
     Source: Liu and Qin, "Fast Decision Boundary based Out-of-Distribution Detector", ICML 2024.
     """
 
+    use = "Logits, features and a linear head, without labels; there is nothing to tune."
+    fails = "Heads that are not linear, such as cosine heads: their boundaries are elsewhere."
+    cost = "scoring O(c + d); fitting O(n d + c^2 d); keeps c^2 numbers"
     needs = ("logits", "features")
     fit_needs = ("logits", "features", "head")
     passes = 1
@@ -88,6 +91,9 @@ class NCI(Detector):
     Source: Liu and Qin, "Detecting Out-of-Distribution Through the Lens of Neural Collapse", CVPR 2025.
     """
 
+    use = "Logits, features and a linear head, without labels; as `fdbd`, with a weight for the size of a feature."
+    fails = "An `a` from another network: it is bound to the scale of the features."
+    cost = "scoring O(c + d); fitting O(n d); keeps c d numbers"
     needs = ("logits", "features")
     fit_needs = ("logits", "features", "head")
     passes = 1

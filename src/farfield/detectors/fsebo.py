@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.detectors.base import Detector, fingerprint_of, head_of, require
+from farfield.detectors.base import Detector, expect_relu, fingerprint_of, head_of, require
 from farfield.outputs import Data, validated
 from farfield.stats import Quantiles, double
 
@@ -25,6 +25,9 @@ class FSEBO(Detector):
     Source: Guan et al., "Exploiting Discrepancy in Feature Statistic for Out-of-Distribution Detection", AAAI 2024.
     """
 
+    use = "Features after a ReLU and a linear head, without labels."
+    fails = "Features of both signs, or energies below 0: the product of the two turns around."
+    cost = "scoring O(c d); fitting O(n d)"
     needs = ("features",)
     fit_needs = ("features", "head")
     passes = 2
@@ -46,6 +49,7 @@ class FSEBO(Detector):
         """
         require(0 < q <= 100, "FSEBO", "q", q, "0 < q <= 100")
         head = head_of(train, "FSEBO")
+        expect_relu(next(validated(train, cls.fit_needs, "FSEBO")), "FSEBO")
         quantiles = Quantiles([q / 100])
         for _ in quantiles.passes():
             for chunk in validated(train, cls.fit_needs, "FSEBO"):

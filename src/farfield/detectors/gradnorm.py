@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.detectors.base import Detector, fingerprint_of, require
+from farfield.detectors.base import Detector, expect_relu, fingerprint_of, require
 from farfield.outputs import Data, validated
 from farfield.stats import double
 
@@ -19,13 +19,18 @@ class GradNorm(Detector):
     as there. Features whose L1 norm hardly varies, as those after a LayerNorm, can turn it around (AUROC below 50).
 
     >>> import torch, farfield as ff
-    >>> one = ff.Outputs(logits=torch.tensor([[0.0, 0.0], [50.0, 0.0]]), features=torch.tensor([[1.0, -2.0], [1.0, -2.0]]))
+    >>> one = ff.Outputs(logits=torch.tensor([[0.0, 0.0], [50.0, 0.0]]), features=torch.tensor([[1.0, 2.0], [1.0, 2.0]]))
     >>> GradNorm.fit(one)(one)
     tensor([0., 3.])
 
     Source: Huang, Geng and Li, "On the Importance of Gradients for Detecting Distributional Shifts in the Wild", NeurIPS 2021.
     """
 
+    use = "Logits and features of a network whose features come after a ReLU; nothing is fitted."
+    fails = (
+        "Features after a LayerNorm: published near / far AUROC is 39.3 / 41.8 for ViT-B/16 and 47.6 / 35.5 for Swin-T on ImageNet (OpenOOD v1.5)."
+    )
+    cost = "scoring O(c + d); fitting nothing"
     needs = ("logits", "features")
     fit_needs = ("logits", "features")
     passes = 0
@@ -47,7 +52,7 @@ class GradNorm(Detector):
             InputError: for a temperature out of its range.
         """
         require(1e-6 <= temperature <= 1e6, "GradNorm", "temperature", temperature, "1e-6 <= temperature <= 1e6")
-        next(validated(train, cls.fit_needs, "GradNorm"))
+        expect_relu(next(validated(train, cls.fit_needs, "GradNorm")), "GradNorm")
         return cls(temperature=float(temperature), fingerprint=fingerprint_of(train))
 
     def score(self, logits: Float[Tensor, "n c"], features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]

@@ -32,6 +32,9 @@ class MSP(Detector):
     Source: Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution Examples in Neural Networks", ICLR 2017.
     """
 
+    use = "Logits alone; the baseline that any other score has to beat."
+    fails = "Many classes: the mean FPR over four OOD sets rises from 17 % with 50 classes to 77 % with 1,000 (Huang and Li, CVPR 2021, figure 2)."
+    cost = "scoring O(c); fitting nothing"
     needs = ("logits",)
     fit_needs = ("logits",)
     passes = 0
@@ -65,6 +68,12 @@ class MaxLogit(Detector):
     Source: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings", ICML 2022.
     """
 
+    use = "Logits alone, of a network trained with plain cross-entropy."
+    fails = (
+        "Training that lowers logits: AUROC on ImageNet is 83.0 with torchvision's first weights of ResNet-50 and 72.8 with its second (Xiong et "
+        "al., ICCV 2025, table 3)."
+    )
+    cost = "scoring O(c); fitting nothing"
     needs = ("logits",)
     fit_needs = ("logits",)
     passes = 0
@@ -96,6 +105,9 @@ class Energy(Detector):
     Source: Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection", NeurIPS 2020, equation 4.
     """
 
+    use = "Logits alone, of a network trained with plain cross-entropy; the score that shapers were published with."
+    fails = "Transformers: published near / far AUROC is 62.4 / 79.0 for ViT-B/16 on ImageNet, where MSP has 73.5 / 86.0 (OpenOOD v1.5)."
+    cost = "scoring O(c); fitting nothing"
     needs = ("logits",)
     fit_needs = ("logits",)
     passes = 0

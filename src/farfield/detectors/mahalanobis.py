@@ -30,6 +30,12 @@ class Mahalanobis(Detector):
     NeurIPS 2018, equations 1 and 2.
     """
 
+    use = "Features, with labelled training data, of networks pre-trained on much data."
+    fails = (
+        "Convolutional networks trained on ImageNet alone: published near / far AUROC is 55.4 / 74.3 for ResNet-50, where MSP has 76.0 / 85.2 "
+        "(OpenOOD v1.5)."
+    )
+    cost = "scoring O(d^2 + c d); fitting O(n d^2 + d^3); keeps d^2 + 3 c d numbers"
     needs = ("features",)
     fit_needs = ("features", "labels")
     passes = 1

@@ -28,6 +28,9 @@ class NECO(Detector):
     Source: Ben Ammar et al., "NECO: NEural Collapse Based Out-of-distribution detection", ICLR 2024, equation 6.
     """
 
+    use = "Logits and features, without labels and without a head, where features vary in few directions."
+    fails = "Largest logits that are not above 0 would turn the score around: the factor is then left out, with a warning."
+    cost = "scoring O(c + d r), r the principal directions; fitting O(n d^2 + d^3); keeps d r numbers"
     needs = ("logits", "features")
     fit_needs = ("logits", "features")
     passes = 1

@@ -37,6 +37,9 @@ class OpenMax(Detector):
     Source: Bendale and Boult, "Towards Open Set Deep Networks", CVPR 2016, algorithms 1 and 2.
     """
 
+    use = "Logits, with labelled training data of which a class has several that are classified rightly."
+    fails = "Negative logits among the largest, which its revision raises; classes with fewer than two samples classified rightly, which have no law."
+    cost = "scoring O(alpha c); fitting O(n c); keeps c^2 numbers"
     needs = ("logits",)
     fit_needs = ("logits", "labels")
     passes = 2

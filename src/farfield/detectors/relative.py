@@ -29,6 +29,9 @@ class RelativeMahalanobis(Detector):
     Source: Ren, Fort, Liu, Roy, Padhy and Lakshminarayanan, "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", 2021.
     """
 
+    use = "Features, with labelled training data, for OOD that is near to the classes."
+    fails = "ImageNet-200 with ResNet-18: published near / far AUROC is 82.6 / 88.1, where MSP has 83.3 / 90.1 (OpenOOD v1.5)."
+    cost = "scoring O(d^2 + c d), twice that of `mahalanobis`; fitting O(n d^2 + d^3); keeps 2 d^2 + c d numbers in float64"
     needs = ("features",)
     fit_needs = ("features", "labels")
     passes = 1

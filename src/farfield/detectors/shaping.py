@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.detectors.base import Shaper, fingerprint_of, head_of, require
+from farfield.detectors.base import Shaper, expect_relu, fingerprint_of, head_of, require
 from farfield.outputs import Data, validated
 from farfield.stats import double
 
@@ -35,7 +35,7 @@ def boost(features: Float[Tensor, "n d"], top: Float[Tensor, "n k"]) -> Float[Te
 def state(train: Data, p: float, method: str) -> dict[str, Any]:
     """What all of these keep: the head, and `p`, checked."""
     require(0 <= p < 100, method, "p", p, "0 <= p < 100")
-    next(validated(train, ("features", "head"), method))
+    expect_relu(next(validated(train, ("features", "head"), method)), method)
     head = head_of(train, method)
     return {"p": float(p), "weight": head.weight, "bias": head.bias, "fingerprint": fingerprint_of(train)}
 
@@ -53,6 +53,12 @@ class ASHP(Shaper):
     Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023.
     """
 
+    use = "Features after a ReLU before a linear head, followed by `energy`; no training data are needed."
+    fails = (
+        "Features of both signs: near-OOD AUROC is 56.9 on the transformer of Glyphs, where `energy` has 81.7 (`farfield bench --detector "
+        "ash-p+energy`)."
+    )
+    cost = "scoring O(c d), for the new logits; fitting nothing"
     fit_needs = ("features", "head")
     passes = 0
     paper = "Djurisic et al., ICLR 2023"
@@ -93,6 +99,9 @@ class ASHB(Shaper):
     Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023.
     """
 
+    use = "Features after a ReLU before a linear head, followed by `energy`; no training data are needed."
+    fails = "Features of both signs: published near / far AUROC is 53.2 / 51.6 for ViT-B/16 and 46.5 / 44.6 for Swin-T on ImageNet (OpenOOD v1.5)."
+    cost = "scoring O(c d), for the new logits; fitting nothing"
     fit_needs = ("features", "head")
     passes = 0
     paper = "Djurisic et al., ICLR 2023"
@@ -136,6 +145,9 @@ class ASHS(Shaper):
     Source: Djurisic, Bozanic, Ashok and Liu, "Extremely Simple Activation Shaping for Out-of-Distribution Detection", ICLR 2023.
     """
 
+    use = "Features after a ReLU before a linear head, followed by `energy`; no training data are needed."
+    fails = "ImageNet networks at large: the mean FPR on NINCO over 44 of them is 92.9 %, where `energy` has 58.6 % (Mueller and Hein, ICML 2025)."
+    cost = "scoring O(c d), for the new logits; fitting nothing"
     fit_needs = ("features", "head")
     passes = 0
     paper = "Djurisic et al., ICLR 2023"
@@ -177,6 +189,11 @@ class Scale(Shaper):
     Source: Xu, Chen, Franchi and Yao, "Scaling for Training Time and Post-hoc Out-of-distribution Detection Enhancement", ICLR 2024.
     """
 
+    use = (
+        "Features after a ReLU before a linear head, followed by `energy`: published 81.4 / 96.5 near / far for ResNet-50 on ImageNet (OpenOOD v1.5)."
+    )
+    fails = "CIFAR-10: published near / far AUROC is 82.6 / 86.4, where MSP has 88.0 / 90.7 (OpenOOD v1.5)."
+    cost = "scoring O(c d), for the new logits; fitting nothing"
     fit_needs = ("features", "head")
     passes = 0
     paper = "Xu et al., ICLR 2024"

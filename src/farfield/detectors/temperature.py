@@ -33,6 +33,9 @@ class TemperatureScaling(Detector):
     Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
     """
 
+    use = "Logits alone, with labelled ID data that the classifier was not trained on."
+    fails = "Fitted on the classifier's own training data, of which it is too sure: the temperature comes out too low."
+    cost = "scoring O(c); fitting O(n c), some 45 times, on logits kept in memory"
     needs = ("logits",)
     fit_needs = ("logits", "labels")
     passes = 1

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.detectors.base import Shaper, fingerprint_of, head_of, require
+from farfield.detectors.base import Shaper, expect_relu, fingerprint_of, head_of, require
 from farfield.outputs import Data, validated
 from farfield.stats import Quantiles
 
@@ -25,6 +25,9 @@ class VRA(Shaper):
     Source: Xu, Lian, Liu and Tao, "VRA: Variational Rectified Activation for Out-of-distribution Detection", NeurIPS 2023.
     """
 
+    use = "Features after a ReLU before a linear head, followed by `energy`; as `react`, and small features become 0."
+    fails = "Features of both signs: the low branch takes away half of them, unless `low=0`."
+    cost = "scoring O(c d), for the new logits; fitting O(n d)"
     fit_needs = ("features", "head")
     passes = 2
     paper = "Xu, Lian, Liu and Tao, NeurIPS 2023"
@@ -46,6 +49,7 @@ class VRA(Shaper):
         require(0 <= low <= 100, "VRA", "low", low, "0 <= low <= 100")
         require(low <= high <= 100, "VRA", "high", high, f"low={low} <= high <= 100")
         head = head_of(train, "VRA")
+        expect_relu(next(validated(train, cls.fit_needs, "VRA")), "VRA")
         quantiles = Quantiles([low / 100, high / 100])
         for _ in quantiles.passes():
             for chunk in validated(train, cls.fit_needs, "VRA"):

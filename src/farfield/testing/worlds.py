@@ -37,7 +37,10 @@ def world(
     """An easy world: ID features around class means after a ReLU, OOD features small and in no class's direction.
 
     Args:
-        n: training samples. d: features. c: classes. seed: of everything random.
+        n: training samples.
+        d: features.
+        c: classes.
+        seed: of everything random.
         offset: how far features are from zero, in their own units.
         spread: of the features about their class mean.
         loud: whether OOD features are large in all directions, instead of small.
