@@ -25,7 +25,7 @@ LEVELS: list[dict[str, set[str]]] = [
         "collect": {"classifier", "store", "data", "loading"},
         "detectors": set(),
     },
-    {"benchmark": set(), "testing": set(), "inputs": set()},
+    {"benchmark": set(), "testing": set(), "inputs": set(), "choose": {"benchmark"}},
     {"report": set(), "compare": set()},
     {"cli": set(), "__main__": {"cli"}},
 ]

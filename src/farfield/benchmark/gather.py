@@ -69,9 +69,10 @@ def gather(
     strict: bool,
     progress: Progress | None,
     seconds: dict[str, float],
+    splits: Sequence[str] = ("train", "test"),
 ) -> dict[str, Gathered]:
-    """Outputs of the training and test splits and of every OOD set, by name; `train` is left out where the suite has none."""
-    loaders: dict[str, Callable[[], Any]] = {name: suite.splits[name] for name in ("train", "test") if name in suite.splits}
+    """Outputs of the training and test splits (or other `splits`) and of every OOD set, by name; a split is left out where the suite has none."""
+    loaders: dict[str, Callable[[], Any]] = {name: suite.splits[name] for name in splits if name in suite.splits}
     loaders |= {ood.name: ood.load for ood in suite.ood}
     found = {}
     for name, load in loaders.items():
