@@ -18,10 +18,8 @@ from farfield.data.images import Images
 from farfield.errors import InputError, nearest
 from farfield.identity import hash_of
 from farfield.outputs import Outputs, chunks
-from farfield.stats import hashed
 
 SPLITS = {"train": "training", "calibration": "calibration"}
-_BLOCK = 2**22  # numbers hashed at once: 32 MB each of a few temporaries
 
 
 @dataclass(frozen=True)
@@ -95,41 +93,35 @@ def samples_of(data: Any) -> Samples:
         return Samples(contents(data), {"files": torch.tensor([_file_hash(data.root / path, row) for row, path in enumerate(data.paths)])})
     if not _are_outputs(data):
         return Samples(contents(data), {"pictures": torch.tensor([_picture_hash(data, row) for row in range(len(data))])})
-    digest, rows = hashlib.blake2b(digest_size=16), dict[str, list[Tensor]]()
+    found: dict[str, list[Tensor]] = {}
     head = None
     for chunk in chunks(data):
-        columns = chunk.columns()
-        for name in ("features", "logits", "labels"):
-            if name in columns:
-                rows.setdefault(name, []).append(row_hashes(columns[name].reshape(len(chunk), -1)))
-                digest.update(rows[name][-1].numpy().tobytes())
         head = chunk.head
-    digest.update(hash_of(None if head is None else (head.weight, head.bias)).encode())
-    return Samples(digest.hexdigest(), {name: torch.cat(parts) for name, parts in rows.items() if name != "labels"})
+        for name, column in chunk.columns().items() if len(chunk) else ():
+            if name != "ids":
+                found.setdefault(name, []).append(row_hashes(column.reshape(len(chunk), -1)))
+    rows = {name: torch.cat(parts) for name, parts in found.items()}
+    return Samples(hash_of(rows, head and (head.weight, head.bias)), {name: rows[name] for name in ("features", "logits") if name in rows})
 
 
 def row_hashes(x: Num[Tensor, "n ..."]) -> Int64[Tensor, " n"]:
-    """A hash of each row: the sum of a well-mixed number for each entry and its place. Fractions count as float32, -0 as 0.
+    """A hash of each row's bytes. Fractions count as float32, -0 as 0.
 
     >>> a, b, c = row_hashes(torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]]))
     >>> bool(a == c), bool(a == b)
     (True, False)
     """
-    x = x.flatten(1)
-    found = []
-    for block in x.split(max(1, _BLOCK // max(1, x.shape[1]))):
-        bits = (block.cpu().float() + 0.0).view(torch.int32).long() & 0xFFFFFFFF if block.is_floating_point() else block.cpu().long()
-        places = torch.arange(x.shape[1]) << 32
-        found.append(hashed((bits ^ places).flatten(), 0).reshape(bits.shape).sum(1))
-    return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
+    rows = (x.float() + 0.0 if x.is_floating_point() else x).flatten(1).contiguous().cpu().numpy()
+    return torch.tensor([_short(row.data) for row in rows], dtype=torch.int64)
 
 
 def _file_hash(path: Path, row: int) -> int:
-    """A file's hash; what cannot be read is like nothing else."""
+    """A file's hash; one that cannot be read or is empty is like no other."""
     try:
-        return _short(path.read_bytes())
+        content = path.read_bytes()
     except OSError:
-        return _short(f"{path} {row}".encode("utf-8", "surrogateescape"))
+        content = b""
+    return _short(content or f"{path} {row}".encode("utf-8", "surrogateescape"))
 
 
 def _picture_hash(data: Any, row: int) -> int:
@@ -151,5 +143,5 @@ def _are_outputs(data: Any) -> bool:
         return False
 
 
-def _short(content: bytes) -> int:
+def _short(content: bytes | memoryview) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
