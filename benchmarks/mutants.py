@@ -40,6 +40,9 @@ TESTS = {
     "data/order.py": ["tests/test_data.py"],
     "inputs.py": ["tests/test_inputs.py"],
     "compare.py": ["tests/test_compare.py"],
+    "choose/apart.py": ["tests/test_choose.py"],
+    "choose/record.py": ["tests/test_choose.py"],
+    "choose/tuning.py": ["tests/test_choose.py"],
 }
 SWAPS = {
     r" \+ ": " - ",

@@ -140,6 +140,30 @@ def test_the_sets_to_tell_from_are_as_documented() -> None:
     assert all((images.labels == -1).all() for name, (_, images) in sets.items() if name != "digits")
 
 
+def test_the_sets_to_choose_by_are_renderings_of_their_own_that_are_no_glyphs() -> None:
+    suite = glyphs.suite(200)
+    sets = {ood.name: ood.load() for ood in suite.validation}
+    assert {name: (len(images), set(images.labels.tolist())) for name, images in sets.items()} == {"jigsaw": (2000, {-1}), "channels": (2000, {-1})}
+    known = [row for split in ("test", "calibration") for row in suite.split(split).images]
+    tiles, channels = ({tuple(sorted(part.numpy().tobytes() for part in cut(row))) for row in known} for cut in (tiles_of, tuple))
+    assert not tiles & {tuple(sorted(part.numpy().tobytes() for part in tiles_of(row))) for row in sets["jigsaw"].images}
+    assert not channels & {tuple(sorted(part.numpy().tobytes() for part in row)) for row in sets["channels"].images}
+    # Put back in order they are what they were drawn as, and none was left as it was.
+    drawn = glyphs.draw_split(200, "calibration", 1).images
+    for row, one in zip(sets["jigsaw"].images[:200], drawn, strict=False):
+        assert sorted(tile.numpy().tobytes() for tile in tiles_of(row)) == sorted(tile.numpy().tobytes() for tile in tiles_of(one))
+    assert not (sets["jigsaw"].images == drawn).flatten(1).all(1).any()
+    means = sets["channels"].images.float().mean((2, 3))
+    assert ((means[:, 0] > means[:, 1]) & (means[:, 1] > means[:, 2])).float().mean() < 0.001
+    orders = means.argsort(1).unique(dim=0, return_counts=True)[1]
+    assert orders.sort().values[-5:].min() > 300
+
+
+def tiles_of(picture: torch.Tensor) -> list[torch.Tensor]:
+    """The sixteen tiles of a picture."""
+    return [tile for row in picture.split(8, 1) for tile in row.split(8, 2)]
+
+
 def test_each_family_of_noise_is_a_part() -> None:
     together = next(ood.load() for ood in glyphs.suite(200).ood if ood.name == "noise")
     assert tuple(together.parts) == noise.FAMILIES

@@ -81,7 +81,11 @@ class Passing:
 
 
 def gather(
-    classifier: Classifier | None, suite: Suite, loaders: Mapping[str, Callable[[], Any]], passing: Passing, taps: Callable[[int], Sequence[Tap]]
+    classifier: Classifier | None,
+    suite: Suite,
+    loaders: Mapping[str, Callable[[], Any]],
+    passing: Passing,
+    taps: Callable[[int], Sequence[Tap]] = lambda samples: (),
 ) -> dict[str, Gathered]:
     """Outputs of sets by name, with the columns of the taps that are wanted for so many samples."""
     found = {}

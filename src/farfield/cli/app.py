@@ -86,6 +86,14 @@ def pick_device(name: str) -> str:
     return name
 
 
+def named(option: str, text: str) -> tuple[str, str]:
+    """The name and the data that a NAME=DATA says."""
+    name, equals, place = text.partition("=")
+    if not (name and equals and place):
+        raise InputError(f"--{option} takes NAME=DATA, as --{option} birds=photos/birds; got {text!r}.")
+    return name, place
+
+
 def check_file(path: Path) -> None:
     """Raises where a file to write is a folder, or a device, which a new file would replace."""
     if path.is_dir() or not path.name or (path.exists() and not path.is_file()):

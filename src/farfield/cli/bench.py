@@ -27,6 +27,7 @@ from farfield.cli.app import (
     command_line,
     load_classifier,
     make_folder,
+    named,
     pick_device,
     progress_bar,
     say,
@@ -235,9 +236,7 @@ def own_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
     sets: dict[str, tuple[Group, Any]] = {}
     for group in GROUPS:
         for text in given.several(group):
-            set_name, equals, place = text.partition("=")
-            if not (set_name and equals and place):
-                raise InputError(f"--{group} takes NAME=DATA, as --{group} birds=photos/birds; got {text!r}.")
+            set_name, place = named(group, text)
             if set_name in sets:
                 raise InputError(f"There are two OOD sets called {set_name!r}. Give each a name of its own.")
             sets[set_name] = (group, inputs.unlabelled(inputs.limited(inputs.open_data(place, name=set_name, root=root), limit)))

@@ -13,12 +13,16 @@ families that `PAPERS` and `INKS` list. Exchanging the channels in any way there
 out-of-distribution. Mirroring changes many characters into others. Hence the augmentations that keep a label: shift, rotation and
 scaling within the bounds above, brightness; no flips, no change of hue.
 
+*To choose options on*, and never part of a result, there are two sets made from the calibration data's characters and typefaces, in renderings
+of their own: `jigsaw`, whose tiles are in another order, so that no character is left, and `channels`, whose colours no glyph has.
+
 The version is part of the name: once numbers are published, a change makes `glyphs2`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -69,6 +73,7 @@ NOTE = (
 )
 PER_SET = 2000
 PER_FAMILY = 100
+TILES = 4  # a side of a jigsaw
 _BLOCK = 2000  # pictures drawn at once: 100 MB of temporaries
 # Renderings per class and typeface.
 _RENDERS = {("train", 200): 10, ("test", 200): 10, ("calibration", 200): 5, ("train", 1000): 3, ("test", 1000): 2, ("calibration", 1000): 1}
@@ -95,6 +100,7 @@ def suite(classes: int = 200) -> Suite:
         OODSet("noise", "far", _noise),
         OODSet("digits", "shifted", partial(_cached, f"digits-{classes}", partial(_digits, classes))),
     )
+    made = (("jigsaw", _jigsaw), ("channels", _channels))
     return Suite(
         name=f"glyphs-{classes}",
         classes=tuple(chr(point) for point in points),
@@ -103,6 +109,7 @@ def suite(classes: int = 200) -> Suite:
         ood=sets,
         augmentations=AUGMENTATIONS,
         note=NOTE,
+        validation=tuple(OODSet(name, "near", partial(_cached, f"{name}-{classes}", partial(make, classes))) for name, make in made),
     )
 
 
@@ -174,6 +181,25 @@ def _digits(classes: int) -> Images:
     label_of = [class_points(classes).index(ord("0") + d) for d in range(10)]
     images = _paint(_rng("digits"), masks)
     return Images("digits", images, torch.tensor(label_of)[torch.from_numpy(digits.target)])
+
+
+def _jigsaw(classes: int) -> Images:
+    """New renderings of the calibration data, each cut into 4 x 4 tiles that are put together in another order."""
+    pictures, tile = draw_split(classes, "calibration", 1).images, SIDE // TILES
+    n, places = len(pictures), np.arange(TILES**2)
+    order = _rng("jigsaw", classes).permuted(np.tile(places, (n, 1)), axis=1)
+    order = np.where((order == places).all(1, keepdims=True), np.roll(places, 1), order)
+    tiles = pictures.reshape(n, 3, TILES, tile, TILES, tile).permute(0, 2, 4, 1, 3, 5).reshape(n, TILES**2, 3, tile, tile)
+    moved = tiles[torch.arange(n)[:, None], torch.from_numpy(order)].reshape(n, TILES, TILES, 3, tile, tile)
+    return _unlabelled("jigsaw", moved.permute(0, 3, 1, 4, 2, 5).reshape(n, 3, SIDE, SIDE))
+
+
+def _channels(classes: int) -> Images:
+    """Other renderings, each with its three channels in one of the five other orders."""
+    pictures = draw_split(classes, "calibration", 2).images
+    orders = torch.tensor(list(itertools.permutations(range(3)))[1:])
+    which = torch.from_numpy(_rng("channels", classes).integers(len(orders), size=len(pictures)))
+    return _unlabelled("channels", pictures[torch.arange(len(pictures))[:, None], orders[which]])
 
 
 def _unlabelled(name: str, images: Tensor) -> Images:

@@ -87,6 +87,7 @@ class Suite:
         ood: the sets to tell ID from.
         augmentations: what may be done to a training picture without changing its label.
         note: one sentence every report prints beside its table.
+        validation: OOD sets of another source than those in `ood`, to choose options on; no result is of them.
     """
 
     name: str
@@ -96,9 +97,10 @@ class Suite:
     ood: tuple[OODSet, ...]
     augmentations: tuple[str, ...]
     note: str
+    validation: tuple[OODSet, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [ood.name for ood in self.ood]
+        names = [ood.name for ood in (*self.ood, *self.validation)]
         for name in names:
             if names.count(name) > 1 or name in RESERVED:
                 raise InputError(f"The OOD set {name!r} of {self.name} needs a name of its own, other than {', '.join(RESERVED)}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ class _Fitted(nn.Module):
     cost: str = ""  # of scoring a sample and of fitting n; d features, c classes; what it keeps, where that is much
     needs: tuple[str, ...]
     paper: str
+    search: Mapping[
+        str, tuple[Setting, ...]
+    ] = {}  # of each option that `farfield tune` tries, the values: the default, and those of papers and sweeps
+    of_classes: tuple[str, ...] = ()  # options that count classes: beyond the number of classes all values are one
 
     def __init__(self, *, fingerprint: str | None = None, **state: Tensor | Setting) -> None:
         super().__init__()

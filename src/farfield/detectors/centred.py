@@ -98,6 +98,7 @@ class NCI(Detector):
     fit_needs = ("logits", "features", "head")
     passes = 1
     paper = "Liu and Qin, CVPR 2025"
+    search = {"a": (0.0, 1e-4, 1e-3, 1e-2, 1e-1)}
     mean: Tensor
     weight: Tensor
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
-from farfield.detectors.base import Chain, Detector, Fitter, Shaped, Shaper
+from farfield.detectors.base import Chain, Detector, Fitter, Setting, Shaped, Shaper
 from farfield.errors import InputError, OptionError, nearest
 from farfield.outputs import Data
 from farfield.taps import Tap
@@ -41,7 +41,7 @@ def passes_of(fitter: Callable[..., Any]) -> int:
     """
     if parts := getattr(fitter, "parts", None):
         return sum(passes_of(part) for part in parts)
-    return int(getattr(_class_of(fitter), "passes", 1))
+    return int(getattr(class_of(fitter), "passes", 1))
 
 
 def fit_taps_of(fitter: Callable[..., Any]) -> tuple[Tap, ...]:
@@ -51,10 +51,8 @@ def fit_taps_of(fitter: Callable[..., Any]) -> tuple[Tap, ...]:
     >>> [tap.name for tap in fit_taps_of(FeatureNorm.fit)], [tap.name for tap in fit_taps_of(partial(FeatureNorm.fit, block=3))]
     (['norms', 'shuffled-norms'], ['norms'])
     """
-    if parts := getattr(fitter, "parts", None):
-        return tuple(tap for part in parts for tap in fit_taps_of(part))
-    made = getattr(_class_of(fitter), "fit_taps", None)
-    return () if made is None else tuple(made(**(fitter.keywords if isinstance(fitter, partial) else {})))
+    made = [(getattr(class_of(single), "fit_taps", None), single) for single in singles(fitter)]
+    return tuple(tap for make, single in made if make for tap in make(**(single.keywords if isinstance(single, partial) else {})))
 
 
 def looks_inside(fitter: Callable[..., Any]) -> bool:
@@ -65,18 +63,12 @@ def looks_inside(fitter: Callable[..., Any]) -> bool:
     (False, True, True)
     """
     own = {"logits", "features"}
-    return any(not set(getattr(_class_of(part), "needs", ())) <= own for part in _parts(fitter))
-
-
-def _parts(fitter: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The fitters that a fitter is put together from."""
-    parts = getattr(fitter, "parts", None)
-    return [fitter] if parts is None else [inner for part in parts for inner in _parts(part)]
+    return any(not set(getattr(class_of(part), "needs", ())) <= own for part in singles(fitter))
 
 
 def most_of(fitter: Callable[..., Any]) -> int | None:
     """How many training samples a fitter has use for; `None` for all."""
-    known: int | None = getattr(_class_of(fitter), "most", None)
+    known: int | None = getattr(class_of(fitter), "most", None)
     return known
 
 
@@ -89,10 +81,87 @@ def papers_of(fitter: Callable[..., Any]) -> list[str]:
     """
     if parts := getattr(fitter, "parts", None):
         return [paper for part in parts for paper in papers_of(part)]
-    return [getattr(_class_of(fitter), "paper", "")]
+    return [getattr(class_of(fitter), "paper", "")]
 
 
-def _class_of(fitter: Callable[..., Any]) -> Any:
+def singles(fitter: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The fitters of a chain, the scorer last; of what is no chain, itself alone."""
+    parts = getattr(fitter, "parts", None)
+    return [fitter] if parts is None else [single for part in parts for single in singles(part)]
+
+
+def search_of(fitter: Callable[..., Any]) -> dict[str, tuple[Setting, ...]]:
+    """The values worth trying of each option that is not bound, as the classes say in `search`.
+
+    >>> from farfield.detectors import Energy, React
+    >>> list(search_of(chain(React.fit, Energy.fit))), search_of(chain(partial(React.fit, q=80.0), Energy.fit)).get("q")
+    (['q', 'temperature'], None)
+    """
+    found: dict[str, tuple[Setting, ...]] = {}
+    for single in singles(fitter):
+        free, search = _free(single), getattr(class_of(single), "search", {})
+        found |= {name: tuple(values) for name, values in search.items() if name in free}
+    return found
+
+
+def defaults_of(fitter: Callable[..., Any]) -> dict[str, Any]:
+    """The default of each option that is not bound."""
+    return {name: option.default for single in singles(fitter) for name, option in _free(single).items()}
+
+
+def bind(fitter: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+    """The fitter with options bound, in a chain those of each part to it, so that `parts` and `check_ranges` know of them.
+
+    Raises:
+        InputError: for an option that does not exist, or is bound already.
+
+    >>> from farfield.detectors import Energy, React
+    >>> bind(chain(React.fit, Energy.fit), {"q": 80.0}).parts[0].keywords
+    {'q': 80.0}
+    """
+    if isinstance(fitter, partial) and hasattr(fitter.func, "parts"):
+        fitter = bind(fitter.func, fitter.keywords)
+    check_options(options, defaults_of(fitter), title(fitter))
+    if parts := getattr(fitter, "parts", None):
+        return chain(*(bind(part, {name: value for name, value in options.items() if name in _free(part)}) for part in parts))
+    return partial(fitter, **options) if options else fitter
+
+
+def title(fitter: Callable[..., Any], names: Mapping[Any, str] | None = None) -> str:
+    """A fitter as `parse` reads it, where `names` has what its classes are called.
+
+    >>> from farfield.detectors import KNN
+    >>> title(partial(KNN.fit, k=10, bank=None), {KNN: "knn"})
+    'knn:k=10,bank=none'
+    """
+    said = []
+    for single in singles(fitter):
+        bound = single.keywords if isinstance(single, partial) else {}
+        options = ",".join(f"{name}={_text(value)}" for name, value in bound.items())
+        said.append((names or {}).get(class_of(single), name_of(single)) + (f":{options}" if options else ""))
+    return "+".join(said)
+
+
+def _text(value: Any) -> str:
+    """A value of an option, as `parse` reads it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def value_of(fitter: Callable[..., Any], option: str, text: str) -> Any:
+    """A text as a value of an option of a fitter.
+
+    Raises:
+        InputError: for an option that does not exist or is bound, or a text that is no value of it.
+    """
+    singled = {name: single for single in singles(fitter) for name in _free(single)}
+    check_options({option: text}, singled, title(fitter))
+    single = singled[option]
+    return _value(name_of(single), option, text, get_type_hints(single.func if isinstance(single, partial) else single)[option])
+
+
+def class_of(fitter: Callable[..., Any]) -> Any:
     """The class whose `fit` a fitter is."""
     return getattr(fitter.func if isinstance(fitter, partial) else fitter, "__self__", None)
 

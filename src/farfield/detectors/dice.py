@@ -32,6 +32,7 @@ class DICE(Shaper):
     fit_needs = ("features", "head")
     passes = 1
     paper = "Sun and Li, ECCV 2022"
+    search = {"p": (10.0, 30.0, 50.0, 70.0, 90.0)}
 
     @classmethod
     def fit(cls, train: Data, *, p: float = 90.0) -> DICE:

@@ -85,6 +85,8 @@ class GEN(Detector):
     fit_needs = ("logits",)
     passes = 0
     paper = "Liu, Lochman and Zach, CVPR 2023"
+    search = {"gamma": (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0), "m": (10, 50, 100, 200, 500, 1000)}
+    of_classes = ("m",)
 
     def __init__(self, *, gamma: float, m: int, fingerprint: str | None = None) -> None:
         super().__init__(gamma=gamma, m=m, fingerprint=fingerprint)

@@ -32,6 +32,7 @@ class FSEBO(Detector):
     fit_needs = ("features", "head")
     passes = 2
     paper = "Guan et al., AAAI 2024"
+    search = {"q": (80.0, 85.0, 90.0, 92.0, 95.0, 99.0)}
     weight: Tensor
     bias: Tensor
     cap: Tensor

@@ -35,6 +35,7 @@ class GradNorm(Detector):
     fit_needs = ("logits", "features")
     passes = 0
     paper = "Huang, Geng and Li, NeurIPS 2021"
+    search = {"temperature": (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)}
 
     def __init__(self, *, temperature: float, fingerprint: str | None = None) -> None:
         super().__init__(temperature=temperature, fingerprint=fingerprint)

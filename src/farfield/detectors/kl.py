@@ -36,6 +36,7 @@ class KLMatching(Detector):
     fit_needs = ("logits",)
     passes = 1
     paper = "Hendrycks et al., ICML 2022"
+    search = {"reduce": ("min", "predicted")}
     log_templates: Tensor
     seen: Bool[Tensor, " c"]
 

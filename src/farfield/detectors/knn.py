@@ -44,6 +44,7 @@ class KNN(Detector):
     fit_needs = ("features",)
     passes = 1
     paper = "Sun et al., ICML 2022"
+    search = {"k": (1, 5, 10, 20, 50, 100, 200, 500, 1000)}
     bank: Tensor
     centre: Tensor
     centre_rest: Tensor

@@ -112,6 +112,7 @@ class Energy(Detector):
     fit_needs = ("logits",)
     passes = 0
     paper = "Liu et al., NeurIPS 2020"
+    search = {"temperature": (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)}
 
     def __init__(self, *, temperature: float, fingerprint: str | None = None) -> None:
         super().__init__(temperature=temperature, fingerprint=fingerprint)

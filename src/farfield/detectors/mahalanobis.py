@@ -40,6 +40,7 @@ class Mahalanobis(Detector):
     fit_needs = ("features", "labels")
     passes = 1
     paper = "Lee et al., NeurIPS 2018"
+    search = {"shrinkage": (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)}
     mean: Tensor
     mean_rest: Tensor
     centre: Tensor

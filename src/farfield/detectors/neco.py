@@ -35,6 +35,7 @@ class NECO(Detector):
     fit_needs = ("logits", "features")
     passes = 1
     paper = "Ben Ammar et al., ICLR 2024"
+    search = {"variance": (0.5, 0.7, 0.8, 0.9, 0.95, 0.99), "times": ("logit", "nothing")}
     mean: Tensor
     per_deviation: Tensor
     directions: Tensor

@@ -38,6 +38,7 @@ class NNGuide(Detector):
     fit_needs = ("logits", "features")
     passes = 1
     paper = "Park, Jung and Teoh, ICCV 2023"
+    search = {"k": (1, 5, 10, 50, 100, 500, 1000)}
     bank: Tensor
 
     def __init__(self, *, k: int, bank: Tensor, fingerprint: str | None = None) -> None:

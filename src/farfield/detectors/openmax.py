@@ -44,6 +44,8 @@ class OpenMax(Detector):
     fit_needs = ("logits", "labels")
     passes = 2
     paper = "Bendale and Boult, CVPR 2016"
+    search = {"tail": (10, 20, 30, 40, 50), "alpha": (1, 3, 5, 10, 15, 20)}
+    of_classes = ("alpha",)
     means: Tensor
     least: Tensor
     shape: Tensor

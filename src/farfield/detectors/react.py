@@ -31,6 +31,7 @@ class React(Shaper):
     fit_needs = ("features", "head")
     passes = 2
     paper = "Sun, Guo and Li, NeurIPS 2021"
+    search = {"q": (80.0, 85.0, 90.0, 95.0, 99.0)}
     cap: Tensor
 
     @classmethod

@@ -36,6 +36,7 @@ class RelativeMahalanobis(Detector):
     fit_needs = ("features", "labels")
     passes = 1
     paper = "Ren et al., 2021"
+    search = {"shrinkage": (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)}
     means: Tensor
     root: Tensor
     mean: Tensor

@@ -75,6 +75,7 @@ class Residual(Detector):
     fit_needs = ("features", "head")
     passes = 1
     paper = "Wang et al., CVPR 2022"
+    search = {"dim": (None, 16, 32, 64, 128, 256, 512, 1000)}
     origin: Tensor
     basis: Tensor
 
@@ -121,6 +122,7 @@ class ViM(Detector):
     fit_needs = ("logits", "features", "head")
     passes = 2
     paper = "Wang et al., CVPR 2022"
+    search = {"dim": (None, 16, 32, 64, 128, 256, 512, 1000)}
     alpha: Tensor
 
     def __init__(self, *, residual: Residual, alpha: Tensor) -> None:

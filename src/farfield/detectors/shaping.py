@@ -62,6 +62,7 @@ class ASHP(Shaper):
     fit_needs = ("features", "head")
     passes = 0
     paper = "Djurisic et al., ICLR 2023"
+    search = {"p": (65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)}
 
     def __init__(self, *, p: float, weight: Tensor, bias: Tensor, fingerprint: str | None = None) -> None:
         super().__init__(p=p, weight=weight, bias=bias, fingerprint=fingerprint)
@@ -105,6 +106,7 @@ class ASHB(Shaper):
     fit_needs = ("features", "head")
     passes = 0
     paper = "Djurisic et al., ICLR 2023"
+    search = {"p": (65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)}
 
     def __init__(self, *, p: float, weight: Tensor, bias: Tensor, fingerprint: str | None = None) -> None:
         super().__init__(p=p, weight=weight, bias=bias, fingerprint=fingerprint)
@@ -151,6 +153,7 @@ class ASHS(Shaper):
     fit_needs = ("features", "head")
     passes = 0
     paper = "Djurisic et al., ICLR 2023"
+    search = {"p": (65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)}
 
     def __init__(self, *, p: float, weight: Tensor, bias: Tensor, fingerprint: str | None = None) -> None:
         super().__init__(p=p, weight=weight, bias=bias, fingerprint=fingerprint)
@@ -197,6 +200,7 @@ class Scale(Shaper):
     fit_needs = ("features", "head")
     passes = 0
     paper = "Xu et al., ICLR 2024"
+    search = {"p": (65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)}
 
     def __init__(self, *, p: float, weight: Tensor, bias: Tensor, fingerprint: str | None = None) -> None:
         super().__init__(p=p, weight=weight, bias=bias, fingerprint=fingerprint)

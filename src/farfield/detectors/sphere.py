@@ -46,6 +46,7 @@ class MahalanobisPP(Detector):
     fit_needs = ("features", "labels")
     passes = 1
     paper = "Mueller and Hein, ICML 2025"
+    search = {"shrinkage": (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)}
 
     def __init__(self, *, inner: Mahalanobis) -> None:
         super().__init__(fingerprint=inner.fingerprint)
@@ -89,6 +90,7 @@ class RelativeMahalanobisPP(Detector):
     fit_needs = ("features", "labels")
     passes = 1
     paper = "Mueller and Hein, ICML 2025; Ren et al., 2021"
+    search = {"shrinkage": (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)}
 
     def __init__(self, *, inner: RelativeMahalanobis) -> None:
         super().__init__(fingerprint=inner.fingerprint)

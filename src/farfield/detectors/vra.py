@@ -31,6 +31,7 @@ class VRA(Shaper):
     fit_needs = ("features", "head")
     passes = 2
     paper = "Xu, Lian, Liu and Tao, NeurIPS 2023"
+    search = {"low": (1.0, 5.0, 10.0, 15.0, 50.0, 60.0), "high": (85.0, 90.0, 95.0, 99.0)}
     floor: Tensor
     cap: Tensor
 
