@@ -351,3 +351,60 @@ def openmax(train: Arrays, test: Arrays, tail: int = 20, alpha: int = 3) -> np.n
             unknown += x[c] * share
         scores.append(energy(train, {"logits": revised[None]})[0] - unknown)
     return np.array(scores)
+
+
+def fifth(ids: np.ndarray) -> np.ndarray:
+    """Which samples calibrate: those whose hash a fifth divides."""
+    gamma = 0x9E3779B97F4A7C15
+    mixed = [splitmix64(splitmix64((int(i) + gamma) % 2**64)) for i in ids]
+    return np.array([(m - 2**64 if m >= 2**63 else m) % 5 == 0 for m in mixed])
+
+
+def log_p(known: np.ndarray, score: float, tail: float) -> float:
+    """One conformal p-value, continued below the tail's beginning by a generalised Pareto law (probability-weighted moments)."""
+    known = np.sort(known)
+    n = len(known)
+    k = min(max(10, int(np.ceil(tail * n))), n)
+    begin = known[k - 1]
+    if score >= begin:
+        return float(np.log((1 + sum(other <= score for other in known)) / (n + 1)))
+    y = np.sort(begin - known[:k])
+    a0 = y.mean()
+    a1 = sum((1 - (i + 1 - 0.35) / k) * value for i, value in enumerate(y)) / k
+    at = np.log((1 + k) / (n + 1))
+    if a0 <= 0:
+        return float(at - (begin - score) / (known[-1] - known[0] if known[-1] > known[0] else 1.0))
+    xi = 2 - a0 / (a0 - 2 * a1)
+    if xi <= 0:
+        return float(at - (begin - score) / a0)
+    sigma = 2 * a0 * a1 / (a0 - 2 * a1)
+    xi = min(xi, 0.9)
+    return float(at - np.log1p(xi * (begin - score) / sigma) / xi)
+
+
+def panel(train: Arrays, test: Arrays, members: str = "gen/relative-mahalanobis/residual", by: str = "harmonic", tail: float = 0.05) -> np.ndarray:
+    known = {"gen": gen, "relative-mahalanobis": relative, "residual": residual, "msp": msp, "mahalanobis": mahalanobis}
+    mine = fifth(train["ids"])
+    part = {name: value if name in ("weight", "bias") else value[~mine] for name, value in train.items()}
+    held = {name: value if name in ("weight", "bias") else value[mine] for name, value in train.items()}
+    laws = [(known[name](part, held), known[name](part, test)) for name in members.split("/")]
+    scores = []
+    for i in range(len(test["logits"])):
+        if by == "z-score":
+            middles = [(np.sort(c)[(len(c) - 1) // 2], c) for c, _ in laws]
+            spreads = [1.4826 * np.sort(np.abs(c - m))[(len(c) - 1) // 2] for m, c in middles]
+            z = [(s[i] - m) / (spread or 1.0) for (m, _), spread, (_, s) in zip(middles, spreads, laws, strict=True)]
+            scores.append(np.mean(np.clip(z, -10, 10)))
+            continue
+        logs = np.array([log_p(c, s[i], tail) for c, s in laws])
+        if by == "harmonic":
+            scores.append(np.log(len(logs)) - np.logaddexp.reduce(-logs))
+        elif by == "minimum":
+            scores.append(logs.min())
+        elif by == "fisher":
+            scores.append(logs.sum())
+        else:
+            p = np.minimum(np.exp(np.maximum(logs, -600)), 1 - 1 / (mine.sum() + 1))
+            t = np.mean([1 / (np.pi * x) if x < 1e-6 else np.tan((0.5 - x) * np.pi) for x in p])
+            scores.append(-np.sign(t) * np.log1p(abs(t)))
+    return np.array(scores)

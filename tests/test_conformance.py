@@ -99,6 +99,17 @@ CASES = {
     ),
     "cadref": Case(CATALOGUE["cadref"].fit, oracle=oracles.cadref),
     "vra": Case(chain(SHAPERS["vra"].fit, MaxLogit.fit), {"low": {"low": 70.0}, "high": {"high": 80.0}}, {"low": -1.0, "high": 101.0}, oracles.vra),
+    "panel": Case(
+        CATALOGUE["panel"].fit,
+        {
+            "members": {"members": "msp/mahalanobis"},
+            "by": {"by": "minimum"},
+            **{by: {"by": by} for by in ("fisher", "cauchy")},
+            "tail": {"tail": 0.4},
+        },
+        {"members": "msp", "by": "vote", "tail": 0.0},
+        oracles.panel,
+    ),
     "mos": Case(CATALOGUE["mos"].fit, oracle=tap_oracles.mos, prepare=with_groups),
     "odin": Case(
         CATALOGUE["odin"].fit,

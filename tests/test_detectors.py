@@ -17,8 +17,10 @@ from scipy import stats
 
 import farfield as ff
 import oracles
-from farfield.detectors import CATALOGUE, KNN, MSP, SHAPERS, Chain, Energy, Mahalanobis, MaxLogit, React, chain, options_of, parse
+from farfield.detectors import CATALOGUE, KNN, MSP, SHAPERS, Chain, Energy, Mahalanobis, MaxLogit, Panel, React, chain, options_of, parse
+from farfield.errors import FarfieldWarning
 from farfield.testing import world
+from farfield.testing.checks import arrays
 
 
 def normal(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -378,3 +380,12 @@ def test_every_method_says_when_to_take_it_and_what_it_costs() -> None:
         for sentence in (method.use, method.fails):
             assert not sentence or (sentence[0].isupper() and sentence.endswith(".")), f"{name}: {sentence!r}"
         assert method.use and method.cost.startswith("scoring O(") and "; fitting " in method.cost, name
+
+
+def test_the_z_scores_of_a_panel_are_the_loops() -> None:
+    easy = world()
+    with pytest.warns(FarfieldWarning, match="no calibration data"):
+        panel = Panel.fit(easy.train, by="z-score")
+    for test in (easy.id, easy.ood):
+        expected = oracles.panel(arrays(easy.train), arrays(test), by="z-score")
+        torch.testing.assert_close(panel(test).double(), torch.from_numpy(expected), rtol=1e-5, atol=1e-5)

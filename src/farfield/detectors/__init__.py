@@ -16,7 +16,7 @@ from farfield.detectors.adascale import AdaScale
 from farfield.detectors.base import Chain, Detector, Exported, Fitter, Shaper
 from farfield.detectors.cadref import CADRef
 from farfield.detectors.centred import FDBD, NCI
-from farfield.detectors.compose import chain, fit_taps_of, most_of, options_of, papers_of
+from farfield.detectors.compose import chain, fit_taps_of, fitted, most_of, options_of, papers_of
 from farfield.detectors.dice import DICE
 from farfield.detectors.entropy import GEN, Entropy
 from farfield.detectors.featurenorm import FeatureNorm
@@ -33,6 +33,7 @@ from farfield.detectors.neco import NECO
 from farfield.detectors.nnguide import NNGuide
 from farfield.detectors.odin import ODIN
 from farfield.detectors.openmax import OpenMax
+from farfield.detectors.panel import Panel
 from farfield.detectors.rankfeat import RankFeat
 from farfield.detectors.react import React
 from farfield.detectors.relative import RelativeMahalanobis
@@ -74,6 +75,7 @@ CATALOGUE: dict[str, type[Detector]] = {
     "multi-layer-mahalanobis": MultiLayerMahalanobis,
     "gram": Gram,
     "adascale": AdaScale,
+    "panel": Panel,
 }
 SHAPERS: dict[str, type[Shaper]] = {
     "react": React,
@@ -146,6 +148,7 @@ __all__ = [
     "MultiLayerMahalanobis",
     "NNGuide",
     "OpenMax",
+    "Panel",
     "RankFeat",
     "React",
     "RelativeMahalanobis",
@@ -157,6 +160,7 @@ __all__ = [
     "ViM",
     "chain",
     "fit_taps_of",
+    "fitted",
     "load",
     "most_of",
     "options_of",

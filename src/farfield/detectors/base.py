@@ -103,13 +103,15 @@ class Detector(_Fitted):
     - `exportable`: whether `torch.export` and ONNX can take `score`, or a sentence why not;
     - `fit(train, *, options...)` and `score(*tensors)`;
     - where logits and features are not enough, `fit_taps(options...)` and `taps()`: the further columns of the training data, and of what is
-      scored; `most`, how many training samples `fit` has use for (of more, a seeded choice is taken).
+      scored; `most`, how many training samples `fit` has use for (of more, a seeded choice is taken);
+    - `calibrated`: whether `fit` takes ID data that the classifier was not trained on as a second argument.
     """
 
     fit_needs: tuple[str, ...]
     passes: int
     exportable: bool | str = True
     most: int | None = None
+    calibrated = False
 
     @classmethod
     def fit_taps(cls, **options: Any) -> tuple[Tap, ...]:

@@ -44,6 +44,21 @@ def passes_of(fitter: Callable[..., Any]) -> int:
     return int(getattr(class_of(fitter), "passes", 1))
 
 
+def calibrated(fitter: Callable[..., Any]) -> bool:
+    """Whether a fitter takes ID data that the classifier was not trained on as a second argument.
+
+    >>> from farfield.detectors import MSP, React, TemperatureScaling
+    >>> calibrated(MSP.fit), calibrated(chain(React.fit, TemperatureScaling.fit))
+    (False, True)
+    """
+    return bool(getattr(class_of(singles(fitter)[-1]), "calibrated", False))
+
+
+def fitted(fitter: Fitter, train: Data, calibration: Data | None) -> Detector:
+    """The detector of a fitter, which gets the calibration data if it takes any."""
+    return fitter(train, calibration) if calibrated(fitter) else fitter(train)
+
+
 def fit_taps_of(fitter: Callable[..., Any]) -> tuple[Tap, ...]:
     """The taps whose columns a fitter reads, with the options that are bound in it.
 
@@ -183,10 +198,12 @@ def chain(shaper: Callable[..., Shaper], scorer: Fitter) -> Fitter:
         if name in first:
             raise InputError(f"{name_of(shaper)} and {name_of(scorer)} both have an option {name!r}; fix one with functools.partial.")
 
-    def fit(train: Data, **options: Any) -> Detector:
+    def fit(train: Data, calibration: Data | None = None, **options: Any) -> Detector:
         check_options(options, {**first, **second}, f"{name_of(shaper)}+{name_of(scorer)}")
         shape = shaper(train, **{name: value for name, value in options.items() if name in first})
-        return Chain(shaper=shape, scorer=scorer(Shaped(train, shape), **{name: value for name, value in options.items() if name in second}))
+        rest = {name: value for name, value in options.items() if name in second}
+        held = None if calibration is None else Shaped(calibration, shape)
+        return Chain(shaper=shape, scorer=fitted(partial(scorer, **rest), Shaped(train, shape), held))
 
     train = inspect.Parameter("train", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     fit.__signature__ = inspect.Signature([train, *first.values(), *second.values()])  # type: ignore[attr-defined]
@@ -227,7 +244,7 @@ def parse(text: str, catalogue: Mapping[str, type[Detector]], shapers: Mapping[s
     Raises:
         InputError: for an unknown name, option or value, with the nearest that exists.
     """
-    *before, last = re.split(r"(?<!\+)\+(?!\+)", text)  # names may end in ++
+    *before, last = re.split(r"(?<!\+)\+(?!\+)(?![^(]*\))", text)  # names may end in ++; what is in brackets is one value
     fitter = _one(last, catalogue, "detector", shapers)
     for part in reversed(before):
         fitter = chain(_one(part, shapers, "shaper", catalogue), fitter)
@@ -243,7 +260,7 @@ def _one(text: str, known: Mapping[str, type[Any]], kind: str, other: Mapping[st
             raise InputError(f"{name!r} in {text!r} {rule}.")
         raise InputError(f"There is no {kind} {name!r}{nearest(name, known)} There are: {', '.join(known)}.")
     fit = known[name].fit
-    pairs = [pair.partition("=") for pair in rest.split(",")] if rest else []
+    pairs = [pair.partition("=") for pair in re.split(r",(?![^(]*\))", rest)] if rest else []
     given = {option.strip(): value.strip() for option, _, value in pairs}
     if len(given) < len(pairs):
         raise InputError(f"An option is given twice in {text!r}.")

@@ -40,21 +40,23 @@ class TemperatureScaling(Detector):
     fit_needs = ("logits", "labels")
     passes = 1
     paper = "Guo et al., ICML 2017"
+    calibrated = True
     temperature: Tensor
 
     @classmethod
-    def fit(cls, train: Data) -> TemperatureScaling:
+    def fit(cls, train: Data, calibration: Data | None = None) -> TemperatureScaling:
         """The temperature, from 1e-3 to 1e3.
 
         Args:
-            train: outputs with logits `(n, c)`, `c >= 2`, and true labels `(n,)`: ID data the classifier was not trained on. All of the logits are
-                kept in memory meanwhile.
+            train: outputs with logits `(n, c)`, `c >= 2`, and true labels `(n,)`. All of the logits are kept in memory meanwhile.
+            calibration: the same of ID data the classifier was not trained on, which are taken instead: on its own training data a classifier is surer
+                than on others, and the temperature too low.
 
         Raises:
             InputError: for bad data, or labels that the logits are at odds with, so that no temperature is high enough.
         """
         logits, labels = [], []
-        for chunk in validated(train, cls.fit_needs, "TemperatureScaling"):
+        for chunk in validated(train if calibration is None else calibration, cls.fit_needs, "TemperatureScaling"):
             assert chunk.logits is not None and chunk.labels is not None
             logits.append(double(chunk.logits))
             labels.append(chunk.labels.to(logits[-1].device))
