@@ -24,12 +24,14 @@ def main() -> None:
     for classifier, _, block in blocks(results):
         lines += [f"**{classifier['name']}**, ID accuracy {percent(classifier['id_accuracy'])} %", ""]
         lines += [
-            "| rank | detector | " + " | ".join(name for name, _, _ in COLUMNS) + " | noise families failed |",
-            "|---|---|" + "---|" * (len(COLUMNS) + 1),
+            "| rank | detector | " + " | ".join(name for name, _, _ in COLUMNS) + " | worst set, AUROC | noise families failed |",
+            "|---|---|" + "---|" * (len(COLUMNS) + 2),
         ]
         for rank, line in zip(ranks(block), block, strict=True):
             cells = [cell(line.cells[group], measure) for _, group, measure in COLUMNS]
-            lines.append(f"| {rank} | `{line.detector}` | " + " | ".join(cells) + f" | {line.failed()} |")
+            worst = line.worst("auroc")
+            told = "" if worst is None else f"{cell(worst, 'auroc')} ({worst['ood'].replace('_', ' ')})"
+            lines.append(f"| {rank} | `{line.detector}` | " + " | ".join(cells) + f" | {told} | {line.failed()} |")
         lines.append("")
     table = "\n".join(lines)
     text = re.sub(

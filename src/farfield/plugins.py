@@ -10,8 +10,34 @@ from typing import Any
 from farfield.errors import InputError, nearest
 
 
+def find(text: str, what: str, form: str = "module:name") -> Any:
+    """What `module:name` is, a function or a class; the module is looked for in the working folder too.
+
+    Raises:
+        InputError: when there is none.
+
+    >>> find("collections:OrderedDict", "a test")
+    <class 'collections.OrderedDict'>
+    """
+    module_name, colon, function_name = text.partition(":")
+    if not (colon and module_name and function_name):
+        raise InputError(f"{form.removesuffix('module:name').removesuffix('module:function')}{text} does not name {what}; write {form}.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"The module {module_name!r} of {text!r} cannot be imported ({type(error).__name__}: {error}).") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))]
+        raise InputError(f"{module_name} has no function {function_name!r}{nearest(function_name, names)}")
+    return function
+
+
 def call(text: str, what: str) -> Any:
-    """What `module:function` returns; the module is looked for in the working folder too.
+    """What `module:function` returns.
 
     Raises:
         InputError: when there is none, or it fails.
@@ -19,20 +45,8 @@ def call(text: str, what: str) -> Any:
     >>> call("collections:OrderedDict", "a test")
     OrderedDict()
     """
-    module_name, colon, function_name = text.partition(":")
-    if not (colon and module_name and function_name):
-        raise InputError(f"python:{text} does not name a function for {what}; write python:module:function.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise InputError(f"The module {module_name!r} of python:{text} cannot be imported ({type(error).__name__}: {error}).") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))]
-        raise InputError(f"{module_name} has no function {function_name!r}{nearest(function_name, names)}")
+    function = find(text, f"a function for {what}", "python:module:function")
+    module_name, _, function_name = text.partition(":")
     try:
         return function()
     except InputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from farfield.collect import Progress, collect
 from farfield.data.images import Suite
 from farfield.errors import FarfieldWarning, InputError
 from farfield.outputs import Outputs, chunks
+from farfield.stats import hashed
 from farfield.store import Failure, Stored, digest_of, facts_of
 from farfield.taps import Tap
 
+FIFTH = 5  # of so many ID test samples one calibrates, where there are no others to do so
 GIVEN = "given outputs"  # what tables call the classifier whose outputs were given as arrays
 ASSIGNABLE = 2_000  # classes up to which another order of the labels is looked for
 
@@ -110,6 +112,16 @@ def gather(
             data,
         )
     return found
+
+
+def set_apart(entry: Gathered) -> tuple[Gathered, Gathered]:
+    """A fifth of a set's samples, chosen by number, to calibrate on, and the rest to test on."""
+    whole = entry.outputs.load() if isinstance(entry.outputs, Stored) else entry.outputs
+    ids = torch.arange(len(whole)) if whole.ids is None else whole.ids.cpu()
+    mine = hashed(ids, 0) % FIFTH == 0
+    kept, rest = mine.nonzero()[:, 0], (~mine).nonzero()[:, 0]
+    clusters = None if entry.clusters is None else entry.clusters[rest]
+    return replace(entry, outputs=whole[kept], clusters=None, parts={}), replace(entry, outputs=whole[rest], clusters=clusters, parts={})
 
 
 def _given(classifier: Classifier | None, data: Outputs | Stored, name: str) -> Gathered:

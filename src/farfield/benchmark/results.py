@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from farfield.errors import InputError
+from farfield.errors import FarfieldWarning, InputError
 
 LONGEST = 1e12  # seconds that a stage may have taken
 
@@ -195,3 +197,27 @@ _ENTRIES: dict[str, Kinds] = {
     "refused": dict.fromkeys(("classifier", "detector", "reason"), (_text, True)),
     "warnings": dict.fromkeys(("classifier", "detector", "message"), (_text, True)),
 }
+
+
+@contextmanager
+def noting(results: Results, classifier: str) -> Iterator[None]:
+    """Keeps what is warned of inside the `with` in the results; it is still shown."""
+    said: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", FarfieldWarning)
+            yield
+    finally:
+        for warning in said:
+            if issubclass(warning.category, FarfieldWarning):
+                results.warnings.append({"classifier": classifier, "detector": "", "message": str(warning.message)})
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+@contextmanager
+def quietly(results: Results, classifier: str, detector: str) -> Iterator[None]:
+    """Keeps what a fit warns of in the results, and does not show it."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", FarfieldWarning)
+        yield
+    results.warnings += [{"classifier": classifier, "detector": detector, "message": str(warning.message)} for warning in said]

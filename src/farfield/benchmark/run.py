@@ -12,9 +12,7 @@ import platform
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,20 +25,19 @@ from torch import Tensor
 
 from farfield import metrics
 from farfield.benchmark.gallery import gallery, save, shown
-from farfield.benchmark.gather import GIVEN, Gathered, Passing, accuracy, check_sizes, classes_of, gather, timed
-from farfield.benchmark.results import Results
+from farfield.benchmark.gather import GIVEN, Gathered, Passing, accuracy, check_sizes, classes_of, gather, set_apart, timed
+from farfield.benchmark.inside import all_of, fit_looking, on_probe, union
+from farfield.benchmark.results import Results, noting, quietly
 from farfield.benchmark.rows import ScoredSet, rank, rows_of, scored
 from farfield.classifier import Classifier
 from farfield.collect import Progress
 from farfield.data.images import Suite
 from farfield.detectors.base import Detector, Fitter
-from farfield.detectors.compose import check_ranges, fit_taps_of, looks_inside, most_of, papers_of, passes_of
+from farfield.detectors.compose import calibrated, check_ranges, fit_taps_of, fitted, papers_of, passes_of
 from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put
-from farfield.inputs import limited
 from farfield.outputs import Outputs, chunks
 from farfield.store import Stored
-from farfield.taps import Tap
 
 SCORED = 65_536  # samples scored at a time
 COLUMNS = ("classes", "labels", "clusters")  # what lies beside the scores
@@ -90,14 +87,30 @@ def run(
             results.suites.append(about)
         for classifier in classifiers:
             name = GIVEN if classifier is None else classifier.name
-            training = {key: suite.splits[key] for key in ("train",) if key in suite.splits}
+            calibrating = any(calibrated(fitter) for fitter in detectors.values())
+            training = {key: suite.splits[key] for key in ("train", *(("calibration",) if calibrating else ())) if key in suite.splits}
             tested = {"test": suite.splits["test"], **{ood.name: ood.load for ood in suite.ood}}
-            with timed(seconds, "collect"), _noting(results, name):
-                gathered = gather(classifier, suite, training, passing, lambda n: union(fit_taps_of(f) for f in detectors.values() if all_of(f, n)))
-            looking = fit_looking(classifier, gathered, detectors, passing, cost, results, name)
+            inside, looking = on_probe(classifier, detectors)
+            with timed(seconds, "collect"), noting(results, name):
+                gathered = gather(
+                    classifier,
+                    suite,
+                    training,
+                    passing,
+                    lambda n, inside=inside: union(fit_taps_of(f) for f in inside.values() if all_of(f, n)),  # type: ignore[misc]
+                )
+            looking |= fit_looking(classifier, gathered, inside, passing, cost, results, name)
             taps = union(made.taps() for made in looking.values() if isinstance(made, Detector))
-            with timed(seconds, "collect"), _noting(results, name):
+            with timed(seconds, "collect"), noting(results, name):
                 gathered |= gather(classifier, suite, tested, passing, lambda _, taps=taps: taps)  # type: ignore[misc]
+                if calibrating and "calibration" not in gathered:
+                    gathered["calibration"], gathered["test"] = set_apart(gathered["test"])
+                    warnings.warn(
+                        f"{len(gathered['calibration'].outputs)} of the ID test samples of {suite.name} calibrate, since no others are given for that "
+                        f"(--id-cal), and are left out of the figures; {len(gathered['test'].outputs)} remain.",
+                        FarfieldWarning,
+                        stacklevel=2,
+                    )
                 classes = classes_of(classifier, gathered)
                 check_sizes(suite, gathered, classes)
                 results.classifiers.append(accuracy(name, suite, gathered["test"], classes, _class_names(suite, classifier)))
@@ -134,21 +147,6 @@ def environment() -> dict[str, Any]:
 
 def _class_names(suite: Suite, classifier: Classifier | None) -> Sequence[str]:
     return suite.classes or (() if classifier is None or classifier.labels is None else classifier.labels)
-
-
-@contextmanager
-def _noting(results: Results, classifier: str) -> Iterator[None]:
-    """Keeps what is warned of inside the `with` in the results; it is still shown."""
-    said: list[warnings.WarningMessage] = []
-    try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", FarfieldWarning)
-            yield
-    finally:
-        for warning in said:
-            if issubclass(warning.category, FarfieldWarning):
-                results.warnings.append({"classifier": classifier, "detector": "", "message": str(warning.message)})
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _check_jobs(jobs: Sequence[tuple[Suite, Sequence[Classifier | None]]], detectors: Iterable[str]) -> None:
@@ -200,10 +198,11 @@ def _judge(
                 if isinstance(detector, InputError):
                     raise detector
             else:
-                with timed(spent, "fit"), _quietly(results, classifier, name):
-                    detector = fitter(_training(gathered, name, fitter))
+                with timed(spent, "fit"), quietly(results, classifier, name):
+                    calibration = gathered["calibration"].outputs if "calibration" in gathered else None
+                    detector = fitted(fitter, _training(gathered, name, fitter), calibration)
             with timed(spent, "score"):
-                scores = {key: score(detector, entry.outputs) for key, entry in gathered.items() if key != "train"}
+                scores = {key: score(detector, entry.outputs) for key, entry in gathered.items() if key not in ("train", "calibration")}
             with timed(seconds, "metrics"):
                 s_in = scores["test"].double().numpy()
                 drawn = metrics.threshold_draws(s_in)
@@ -235,79 +234,6 @@ def _judge(
         raise InputError(f"The scores cannot be written to {path}: {error}. Make room and run the same command again.") from error
     if progress is not None:
         progress(f"{classifier}: done", len(detectors), len(detectors))
-
-
-def union(several: Iterable[Sequence[Tap]]) -> list[Tap]:
-    """Taps without those that make the same column twice."""
-    return list({tap.name: tap for taps in several for tap in taps}.values())
-
-
-def all_of(fitter: Fitter, samples: int) -> bool:
-    """Whether a fitter has use for all of so many training samples."""
-    most = most_of(fitter)
-    return most is None or most >= samples
-
-
-def fit_looking(
-    classifier: Classifier | None,
-    gathered: Mapping[str, Gathered],
-    detectors: Mapping[str, Fitter],
-    passing: Passing,
-    cost: dict[str, dict[str, float]],
-    results: Results,
-    name: str,
-) -> dict[str, Detector | InputError]:
-    """The detectors that look inside the classifier, fitted before the test data are run, since what they look for there may hang on the fit.
-
-    Those that have use for some of the training pictures alone get a seeded choice of them, in a pass for all that want as many.
-    """
-    wanted = {key: fitter for key, fitter in detectors.items() if looks_inside(fitter)}
-    some: dict[int, Stored] = {}
-    fitted: dict[str, Detector | InputError] = {}
-    for key, fitter in wanted.items():
-        spent: dict[str, float] = {}
-        try:
-            if classifier is None:
-                raise InputError(f"{key} looks inside the classifier, and outputs alone were given. Give pictures, and name the model.")
-            train = gathered.get("train")
-            if passes_of(fitter) == 0:
-                fit_on: Outputs | Stored = of_probe(classifier)
-            elif train is None:
-                raise InputError(f"{key} is fitted on ID training data, and there are none: give --id-train.")
-            elif train.data is None:
-                raise InputError(f"{key} looks inside the classifier, and its outputs on the ID training data were given as arrays. Give pictures.")
-            elif all_of(fitter, len(train.data)):
-                fit_on = train.outputs
-            else:
-                most = most_of(fitter) or 0
-                if most not in some:
-                    taps = union(fit_taps_of(other) for other in wanted.values() if most_of(other) == most)
-                    with timed(passing.seconds, "collect"), _noting(results, name):
-                        some[most] = passing.over(classifier, limited(train.data, most), f"{most} of train", taps)
-                fit_on = some[most]
-            with timed(spent, "fit"), _quietly(results, name, key):
-                fitted[key] = fitter(fit_on)
-        except InputError as error:
-            fitted[key] = error
-        cost[key]["fit_seconds"] += spent.get("fit", 0.0)
-        passing.seconds["fit"] = passing.seconds.get("fit", 0.0) + spent.get("fit", 0.0)
-    return fitted
-
-
-def of_probe(classifier: Classifier) -> Outputs:
-    """What a classifier says about a few made-up inputs: all that a method that fits nothing reads."""
-    return replace(
-        classifier.outputs(classifier.probe()).to("cpu"), head=classifier.head and classifier.head.to("cpu"), fingerprint=classifier.fingerprint()
-    )
-
-
-@contextmanager
-def _quietly(results: Results, classifier: str, detector: str) -> Iterator[None]:
-    """Keeps what a fit warns of in the results, and does not show it."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", FarfieldWarning)
-        yield
-    results.warnings += [{"classifier": classifier, "detector": detector, "message": str(warning.message)} for warning in said]
 
 
 def _training(gathered: Mapping[str, Gathered], name: str, fitter: Fitter) -> Outputs | Stored:

@@ -45,6 +45,7 @@ def bench(
     model: Annotated[list[str] | None, typer.Option(help="A classifier: timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or one that ships. Repeat it for more.")] = None,
     detector: Annotated[list[str] | None, typer.Option(help="A detector, as `knn:k=10` or `react:q=90+energy`; all by default. Repeat it.")] = None,
     id_train: Annotated[str | None, typer.Option(help="ID training data, to fit on: a folder with a sub-folder a class, a list, arrays, hf:NAME:SPLIT.")] = None,
+    id_cal: Annotated[str | None, typer.Option(help="ID data the model was not trained on, for detectors that calibrate; else a fifth of the ID test data.")] = None,
     id_test: Annotated[str | None, typer.Option(help="ID test data, likewise: your own data in place of a suite.")] = None,
     near: Annotated[list[str] | None, typer.Option(help="NAME=DATA: OOD data like the ID data. Repeat it.")] = None,
     far: Annotated[list[str] | None, typer.Option(help="NAME=DATA: OOD data unlike the ID data. Repeat it.")] = None,
@@ -76,7 +77,7 @@ def bench(
     from farfield.detectors.compose import check_ranges
 
     said: dict[str, Any] = {
-        "suite": suite, "model": model, "detector": detector, "id_train": id_train, "id_test": id_test, "near": near, "far": far, "shifted": shifted,
+        "suite": suite, "model": model, "detector": detector, "id_train": id_train, "id_cal": id_cal, "id_test": id_test, "near": near, "far": far, "shifted": shifted,
         "name": name, "weights": weights, "preprocess": preprocess, "class_map": class_map, "root": root, "limit": limit, "out": out,
         "device": device, "batch_size": batch_size, "workers": workers, "strict": strict, "random_weights": random_weights,
     }  # fmt: skip
@@ -122,7 +123,7 @@ def bench(
 # The options a TOML file may have, each with the type of its value; a table or a list for those that may be repeated.
 OPTIONS: dict[str, type] = {
     **dict.fromkeys(("suite", "model", "detector", *GROUPS), list),
-    **dict.fromkeys(("id_train", "id_test", "name", "weights", "preprocess", "class_map", "root", "out", "device"), str),
+    **dict.fromkeys(("id_train", "id_cal", "id_test", "name", "weights", "preprocess", "class_map", "root", "out", "device"), str),
     **dict.fromkeys(("limit", "batch_size", "workers"), int),
     **dict.fromkeys(("strict", "random_weights"), bool),
 }
@@ -209,7 +210,7 @@ def suite_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
     from farfield import models
     from farfield.data import suites
 
-    for option in ("id_train", *GROUPS, "class_map", "root", "limit", "name"):
+    for option in ("id_train", "id_cal", *GROUPS, "class_map", "root", "limit", "name"):
         if option in given.options:
             raise InputError(f"--{option.replace('_', '-')} goes with your own data, which needs --id-test too.")
     jobs = []
@@ -230,7 +231,7 @@ def own_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
     root, limit = given.path("root"), given.options.get("limit")
     opened = {
         split: inputs.open_data(given.text(option), name=split, labelled=True, root=root)
-        for split, option in (("train", "id_train"), ("test", "id_test"))
+        for split, option in (("train", "id_train"), ("calibration", "id_cal"), ("test", "id_test"))
         if given.text(option)
     }
     sets: dict[str, tuple[Group, Any]] = {}

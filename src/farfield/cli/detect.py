@@ -45,6 +45,9 @@ def fit(
     detector: Annotated[str, typer.Option(help="A detector, as `knn:k=10` or `react:q=90+energy`.")],
     id_train: Annotated[str, typer.Option(help="ID training data: a folder with a sub-folder a class, a list, arrays, hf:NAME:SPLIT.")],
     out: Annotated[Path, typer.Option(help="The file to write, as detector.safetensors.")],
+    id_cal: Annotated[
+        str | None, typer.Option(help="ID data the model was not trained on, for detectors that calibrate, as panel and temperature do.")
+    ] = None,
     model: ModelName = None,
     weights: Weights = None,
     preprocess: PreprocessText = None,
@@ -66,32 +69,46 @@ def fit(
     from farfield.collect import collect
     from farfield.data.order import read_class_map
     from farfield.detectors import parse
-    from farfield.detectors.compose import check_ranges
+    from farfield.detectors.compose import calibrated, check_ranges, fit_taps_of, fitted, most_of
     from farfield.outputs import Outputs
     from farfield.store import Stored
 
     fitter = parse(detector)
     check_ranges(fitter)
     check_file(out)
+    if id_cal is not None and not calibrated(fitter):
+        raise InputError(f"{detector} is fitted on training data alone, and --id-cal does nothing. Leave it out.")
     order = None if class_map is None else read_class_map(class_map)
-    data = inputs.open_data(id_train, name="train", labelled=True, root=root)
-    if isinstance(data, Outputs | Stored):
-        if model is not None or order is not None:
-            raise InputError(f"{id_train} is what a classifier said already, so --model and --class-map do nothing. Leave them out.")
-        train: Any = inputs.limited(data, limit)
-    elif model is None:
-        raise InputError(f"{id_train} is pictures, which need a classifier: name one with --model.")
-    else:
+    named = {"train": id_train, **({} if id_cal is None else {"calibration": id_cal})}
+    opened = {name: inputs.open_data(text, name=name, labelled=True, root=root) for name, text in named.items()}
+    pictures = [name for name, data in opened.items() if not isinstance(data, Outputs | Stored)]
+    if not pictures and (model is not None or order is not None):
+        raise InputError(f"{id_train} is what a classifier said already, so --model and --class-map do nothing. Leave them out.")
+    if pictures and model is None:
+        raise InputError(f"{named[pictures[0]]} is pictures, which need a classifier: name one with --model.")
+    classifier = None
+    if pictures:
+        assert model is not None
         classifier = load_classifier(model, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
-        pictures: Any = inputs.limited(inputs.labelled_data(data, classifier.classes, classifier.labels, order), limit)
-        if len(pictures) < classifier.classes:
-            raise InputError(
-                f"The ID training data {id_train} are {len(pictures)} samples and the model has {classifier.classes} classes; give at least one of each."
-            )
         make_folder(store, "--store")
+    found: dict[str, Any] = {}
+    for name, data in opened.items():
+        if classifier is None or name not in pictures:
+            found[name] = inputs.limited(data, limit)
+            continue
+        mine: Any = inputs.limited(inputs.labelled_data(data, classifier.classes, classifier.labels, order), limit)
+        if name == "train" and len(mine) < classifier.classes:
+            raise InputError(
+                f"The ID training data {id_train} are {len(mine)} samples and the model has {classifier.classes} classes; give at least one of each."
+            )
+        mine = inputs.limited(mine, most_of(fitter)) if name == "train" else mine
+        taps = fit_taps_of(fitter) if name == "train" else ()
         with progress_bar() as step:
-            train = collect(classifier, pictures, out=store, batch_size=batch_size, workers=workers, strict=strict, name="train", progress=step)
-    made = fitter(train)
+            found[name] = collect(
+                classifier, mine, out=store, batch_size=batch_size, workers=workers, strict=strict, name=name, taps=taps, progress=step
+            )
+    train = found["train"]
+    made = fitted(fitter, train, found.get("calibration"))
     make_folder(out.parent)
     made.save(out)
     say(f"{detector} fitted on {len(train)} samples, {out.stat().st_size / 1e6:.2f} MB. Written: {out}")
@@ -114,6 +131,7 @@ def score(
     class_map: ClassMap = None,
     root: Root = None,
     limit: Limit = None,
+    own: Annotated[list[str] | None, typer.Option("--class", help="module:Class, where the detector is one of your own. Repeat it.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file to write; stdout by default.")] = None,
     format: Annotated[Format, typer.Option(help="csv, or jsonl: one JSON object a line.")] = Format.csv,
     store: Store = STORE,
@@ -131,10 +149,11 @@ def score(
     from farfield.collect import collect
     from farfield.data.order import read_class_map
     from farfield.detectors import load
+    from farfield.detectors.compose import own_class
     from farfield.outputs import Outputs
     from farfield.store import Stored
 
-    judge = load(detector)
+    judge = load(detector, classes=[own_class(text, "detector") for text in own or []])
     if out is not None:
         check_file(out)
     order = None if class_map is None else read_class_map(class_map)
@@ -157,7 +176,16 @@ def score(
             assert classifier is not None
             with progress_bar() as step:
                 outputs = collect(
-                    classifier, entry, out=store, batch_size=batch_size, workers=workers, strict=strict, name=text, empty=True, progress=step
+                    classifier,
+                    entry,
+                    out=store,
+                    batch_size=batch_size,
+                    workers=workers,
+                    strict=strict,
+                    name=text,
+                    empty=True,
+                    taps=judge.taps(),
+                    progress=step,
                 )
         rows += _rows(judge, outputs, lambda row, text=text, entry=entry: inputs.name_of(entry, row, text), labels)
     written = "".join(_written(rows, format))

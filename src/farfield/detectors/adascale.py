@@ -55,7 +55,7 @@ class AdaScale(Detector):
 
     use = "ReLU networks on large label spaces: the best published post-hoc score of OpenOOD v1.5 on ImageNet-1k with a ResNet-50 (84.42 / 97.27)."
     fails = "Small label spaces (CIFAR-10: 83.92 / 88.00 in OpenOOD v1.5, below MSP), and features that are negative, as of transformers."
-    cost = "2 forward passes and 1 backward pass; O(cd + d log d); fit the same for 5,000 training images"
+    cost = "scoring O(cd + d log d), and 2 forward passes and a backward pass more; fitting the same for 5,000 training pictures"
     needs: tuple[str, ...] = ("features", "shifted features")
     fit_needs = ("features", "head", "shifted features")
     passes = 1

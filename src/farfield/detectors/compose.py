@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
 
+from farfield import plugins
 from farfield.detectors.base import Chain, Detector, Fitter, Setting, Shaped, Shaper
 from farfield.errors import InputError, OptionError, nearest
 from farfield.outputs import Data
@@ -254,6 +255,9 @@ def parse(text: str, catalogue: Mapping[str, type[Detector]], shapers: Mapping[s
 def _one(text: str, known: Mapping[str, type[Any]], kind: str, other: Mapping[str, type[Any]]) -> Callable[..., Any]:
     """The fitter of one part of a text, its options bound."""
     name, _, rest = text.strip().partition(":")
+    inside, _, after = rest.partition(":")
+    if name not in known and name not in other and inside and "=" not in inside:  # module:Class, somebody's own
+        known, name, rest = {text: own_class(f"{name}:{inside}", kind)}, text, after
     if name not in known:
         if name in other:
             rule = "comes last, after any shapers" if kind == "shaper" else "changes features for a detector, as in `react+energy`"
@@ -268,6 +272,21 @@ def _one(text: str, known: Mapping[str, type[Any]], kind: str, other: Mapping[st
     hints = get_type_hints(fit)
     values = {option: _value(name, option, value, hints[option]) for option, value in given.items()}
     return partial(fit, **values) if values else fit
+
+
+def own_class(text: str, kind: str) -> Any:
+    """The detector or shaper `module:Class`, which somebody else wrote.
+
+    Raises:
+        InputError: when there is none, or it is something else.
+    """
+    found = plugins.find(text, f"a {kind}")
+    base: type = Shaper if kind == "shaper" else Detector
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(
+            f"{text} is no {kind}: it must be a subclass of farfield.detectors.{base.__name__}. Run farfield.testing.check_detector on it."
+        )
+    return found
 
 
 def _value(method: str, option: str, text: str, kind: Any) -> Any:

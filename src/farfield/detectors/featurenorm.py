@@ -78,7 +78,7 @@ class FeatureNorm(Detector):
 
     use = "Convolutional networks on far-OOD; no labels and no head are needed."
     fails = "Transformers, whose normalised tokens have nearly one length, and OOD pictures with more contrast than ID ones, such as noise."
-    cost = "a sum over the maps; fit 2 forward passes over 5,000 training images"
+    cost = "scoring O(activations); fitting a forward pass more over 5,000 training pictures"
     needs = ("norms",)
     fit_needs = ("norms", "shuffled-norms")
     passes = 1

@@ -50,7 +50,9 @@ def _build(described: Mapping[str, Any], tensors: Mapping[str, Tensor], known: M
     """One module from its description and its tensors, the parts of it first."""
     name = described["class"]
     if name not in known:
-        raise InputError(f"{path} holds a detector of class {name!r}, which Farfield does not know; give it as `load(path, classes=[{name}])`.")
+        raise InputError(
+            f"{path} holds a detector of class {name!r}, which Farfield does not know; give it as `load(path, classes=[{name}])`, or as --class module:{name}."
+        )
     parts = {
         part: _build(inner, {key.removeprefix(f"{part}."): value for key, value in tensors.items() if key.startswith(f"{part}.")}, known, path)
         for part, inner in described.get("parts", {}).items()

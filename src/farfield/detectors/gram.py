@@ -100,7 +100,7 @@ class Gram(Detector):
 
     use = "Where low-level statistics give OOD pictures away, such as noise and other renderings, and the training pictures are at hand."
     fails = "Near-OOD; classes with few pictures, whose bounds are narrow; one training outlier widens a bound."
-    cost = "O(powers x activations); fit keeps 2 x classes x powers x channels numbers"
+    cost = "scoring O(powers x activations); fitting O(n x powers x activations), keeps 2 x c x powers x channels numbers"
     needs: tuple[str, ...] = ("logits", "deviations")
     fit_needs = ("logits", "labels", "correlations")
     passes = 3

@@ -110,7 +110,7 @@ class MultiLayerMahalanobis(Detector):
 
     use = "Where OOD pictures differ in texture and low-level detail, which early blocks see."
     fails = "Near-OOD and large label spaces: the published tables of MOS and of OpenOOD v1.5 have it last or nearly so; the last layer's Mahalanobis is the better default."
-    cost = "O(sum_l d_l^2 + c d_l); with eps > 0 for each block 2 forward passes and a backward pass; fit 2 forward passes and a backward pass more"
+    cost = "scoring O(d^2 + cd) a block, with `eps` 2 forward passes and a backward pass a block more; fitting O(n d^2 + d^3) a block, and as many passes"
     needs: tuple[str, ...] = ("pooled",)
     fit_needs = ("labels", "pooled", "widths", "pooled adversaries")
     passes = 2

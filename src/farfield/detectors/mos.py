@@ -29,7 +29,7 @@ class MOS(Detector):
 
     use = "Classifiers trained with a softmax in each group of classes (MOS), for large label spaces."
     fails = "Flat heads, which it refuses."
-    cost = "O(c)"
+    cost = "scoring O(c); fitting nothing"
     needs = ("logits",)
     fit_needs = ("logits", "head")
     passes = 0

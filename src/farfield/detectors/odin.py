@@ -57,7 +57,7 @@ class ODIN(Detector):
 
     use = "Where a forward and a backward pass more are affordable, with `eps` from the paper; with `eps=0` it costs nothing, and is a softened MaxLogit."
     fails = "Steps chosen on the test sets flatter it; on large label spaces it is no better than MaxLogit in OpenOOD v1.5's published table."
-    cost = "2 forward passes and 1 backward pass; O(c)"
+    cost = "scoring O(c), and 2 forward passes and a backward pass more (none with `eps=0`); fitting nothing"
     needs: tuple[str, ...] = ("nudged logits",)
     fit_needs = ("logits",)
     passes = 0

@@ -87,7 +87,7 @@ class RankFeat(Detector):
 
     use = "Deep networks with large maps and GroupNorm, as the BiT the paper uses, on far-OOD."
     fails = "Networks whose blocks have no maps, small pictures, and in OpenOOD v1.5's published table most ResNets (CIFAR-100 61.88 / 67.10, ImageNet-1k 50.99 / 53.93)."
-    cost = "what comes after the deflated block, once more for each branch; O(c)"
+    cost = "scoring O(c), and what comes after the deflated block once more for each branch; fitting nothing"
     needs: tuple[str, ...] = ("deflated logits",)
     fit_needs = ("logits",)
     passes = 0

@@ -141,7 +141,19 @@ def _line(line: Line, papers: Mapping[str, str]) -> dict[str, Any]:
         for name, row in line.cells.items()
     }
     families = [[row["ood"], *curves.rounded([row["fpr_at_95_tpr_id"], *row["fpr_at_95_tpr_id_interval"]])] for row in line.families]
-    return {"name": line.detector, "paper": papers.get(line.detector, ""), "cells": cells, "families": families, "failed": line.failed()}
+    worst = {name: _worst(line.worst(key), key) for name, key in (("auroc", "auroc"), ("fpr", "fpr_at_95_tpr_id"))}
+    return {
+        "name": line.detector,
+        "paper": papers.get(line.detector, ""),
+        "cells": cells,
+        "families": families,
+        "failed": line.failed(),
+        "worst": worst,
+    }
+
+
+def _worst(row: Value | None, key: str) -> dict[str, Any] | None:
+    return None if row is None else {"set": row["ood"], "figure": curves.rounded([row[key], *row[f"{key}_interval"]], 5)}
 
 
 def _shown(kept: curves.Kept, name: str, row: int, pool: Pool) -> list[Any]:

@@ -134,6 +134,10 @@ function showEvery() {
       value: (each) => each.cells[column][measure][0], cell: (each) => cellOf(each.cells[column][measure], ends),
     })),
   ];
+  if (one.detectors.some((each) => each.worst[measure])) columns.push({
+    key: "worst", label: "worst set", number: true, down: measure === "auroc", value: (each) => each.worst[measure].figure[0],
+    cell: (each) => el("span", { title: range(each.worst[measure].figure) }, `${percent(each.worst[measure].figure[0])} ${each.worst[measure].set}`),
+  });
   if (one.detectors.some((each) => each.failed)) columns.push({ key: "failed", label: "noise failed", number: true, value: (each) => parseInt(each.failed, 10), cell: (each) => each.failed });
   const caption = `${MEASURES[measure]}, %, with 95 % intervals on lines from ${percent(ends[0])} to ${percent(ends[1])}`;
   const first = { key: columns[Math.min(1, columns.length - 1)].key, of: measure };
