@@ -16,10 +16,11 @@ from scipy import stats
 from torch import nn
 
 import farfield as ff
+import oracles
 from farfield import benchmark, report
 from farfield.data.images import Images, OODSet, Suite
 from farfield.data.transforms import Normalize
-from farfield.detectors import DEFAULTS, Detector, parse
+from farfield.detectors import CATALOGUE, DEFAULTS, Detector, parse
 
 HALF = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -356,3 +357,47 @@ def test_labels_outside_the_head_are_named(tmp_path: Path) -> None:
     made = replace(suite(), classes=(), splits={**suite().splits, "test": lambda: [(pictures("x", 8, 0)[0][0], 9)] * 8})
     with pytest.raises(ff.InputError, match="A label of the ID test data of quarters is 9, at row 0, and the classes of random-0 are 0 to 3"):
         benchmark.run([(made, [classifier()])], {"energy": parse("energy")}, out=tmp_path)
+
+
+def test_what_calibrates_gets_the_calibration_split(tmp_path: Path) -> None:
+    made, held_out = classifier(0), pictures("cal", 40, 2)
+    held_out.labels[:10] = held_out.labels[:10].flip(0)  # so that the classifier is not always right, and a temperature is best
+    whole = replace(suite(), splits={**suite().splits, "calibration": lambda: held_out})
+    fitters = {"temperature": parse("temperature"), "panel": parse("panel:members=msp/mahalanobis"), "msp": parse("msp")}
+    results = benchmark.run([(whole, [made])], fitters, out=tmp_path)
+    assert not results.refused and not any("calibration" in w["message"] for w in results.warnings)
+    assert {row.n_id for row in results.rows} == {200}
+    scores = load_file(tmp_path / "scores" / "quarters" / "random-0.safetensors")
+    test, held, train = (ff.collect(made, data) for data in (pictures("test", 200, 1), held_out, pictures("train", 400, 0)))
+    expected = parse("temperature")(held)
+    assert float(expected.temperature) > 0.01  # type: ignore[arg-type]
+    torch.testing.assert_close(scores["temperature/test"], expected(test))
+    panel = CATALOGUE["panel"].fit(train, held, members="msp/mahalanobis")  # type: ignore[call-arg]
+    torch.testing.assert_close(scores["panel/test"], panel(test))
+
+
+def test_without_a_calibration_split_a_fifth_of_the_test_data_calibrates_and_is_not_scored(tmp_path: Path) -> None:
+    whole = suite()
+    bare = replace(whole, splits={name: load for name, load in whole.splits.items() if name != "calibration"})
+    made = classifier(0)
+    with pytest.warns(ff.FarfieldWarning, match=r"(\d+) of the ID test samples of quarters calibrate") as said:
+        results = benchmark.run([(bare, [made])], {"panel": parse("panel:members=msp/mahalanobis")}, out=tmp_path)
+    rest = int(str(said[0].message).split("; ")[1].split()[0])
+    assert 140 < rest < 180 and {row.n_id for row in results.rows} == {rest}
+    scores = load_file(tmp_path / "scores" / "quarters" / "random-0.safetensors")
+    assert len(scores["panel/test"]) == len(scores["classes/test"]) == rest
+    test, train = (ff.collect(made, pictures(*which)) for which in (("test", 200, 1), ("train", 400, 0)))
+    mine = torch.tensor([oracles.fifth(np.array([i]))[0] for i in range(200)])
+    panel = CATALOGUE["panel"].fit(train, test[mine.nonzero()[:, 0]], members="msp/mahalanobis")  # type: ignore[call-arg]
+    torch.testing.assert_close(scores["panel/test"], panel(test[(~mine).nonzero()[:, 0]]))
+
+
+def test_the_worst_set_is_the_worst(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, value = finished
+    for entry, _, lines in report.render.blocks(value):
+        for line in lines:
+            rows = [r for r in value["rows"] if (r["classifier"], r["detector"]) == (entry["name"], line.detector)]
+            counted = [r for r in rows if r["ood"] in ("paler", "dark", "shots", "dim")]
+            worst = line.worst("auroc"), line.worst("fpr_at_95_tpr_id")
+            assert worst[0] is not None and worst[0]["auroc"] == min(r["auroc"] for r in counted)
+            assert worst[1] is not None and worst[1]["fpr_at_95_tpr_id"] == max(r["fpr_at_95_tpr_id"] for r in counted)

@@ -389,3 +389,85 @@ def test_the_z_scores_of_a_panel_are_the_loops() -> None:
     for test in (easy.id, easy.ood):
         expected = oracles.panel(arrays(easy.train), arrays(test), by="z-score")
         torch.testing.assert_close(panel(test).double(), torch.from_numpy(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_somebody_elses_detector_is_named_by_module_and_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "somebodys.py").write_text(
+        "from farfield.detectors import MSP, Detector, Shaper\n"
+        "class Power(Detector):\n"
+        "    needs = fit_needs = ('features',)\n"
+        "    passes, paper = 0, 'none'\n"
+        "    @classmethod\n"
+        "    def fit(cls, train, *, power: float = 1.0):\n"
+        "        return cls(power=power)\n"
+        "    def score(self, features):\n"
+        "        return features.norm(dim=1) ** self.settings['power']\n"
+        "def function():\n"
+        "    pass\n"
+    )
+    outputs = ff.Outputs(features=torch.tensor([[3.0, 4.0]]))
+    assert parse("somebodys:Power")(outputs)(outputs).tolist() == [5.0]
+    detector = parse("somebodys:Power:power=2")(outputs)
+    assert detector(outputs).tolist() == [25.0]
+    detector.save("d.safetensors")
+    assert ff.load("d.safetensors", classes=[type(detector)])(outputs).tolist() == [25.0]
+    for text, message in {
+        "somebodys:function": "is no detector: it must be a subclass",
+        "somebodys:Powr": "did you mean 'Power'",
+        "nobodys:Power": "cannot be imported",
+        "somebodys:Power:pwoer=2": "has no option 'pwoer'",
+        "somebodys:Power+msp": "is no shaper",
+    }.items():
+        with pytest.raises(ff.InputError, match=message):
+            parse(text)
+
+
+def test_what_is_in_brackets_is_one_value() -> None:
+    fitter = parse("react:q=80+panel:members=(gen/knn:k=3,bank=9/react:q=90+energy),by=cauchy")
+    assert options_of(fitter).keys() == {"tail"}
+    assert fitter.parts[1].keywords == {"members": "(gen/knn:k=3,bank=9/react:q=90+energy)", "by": "cauchy"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ("msp", "two or more members"),
+        ("msp//energy", "two or more members"),
+        ("msp/panel", "cannot sit on a panel"),
+        ("msp/odin", "'odin' looks inside the classifier"),
+        ("msp/enrgy", "did you mean 'energy'"),
+    ],
+)
+def test_members_that_make_no_panel_are_told(members: str, message: str) -> None:
+    with pytest.raises(ff.InputError, match=message):
+        Panel.fit(world().train, world().id, members=members)
+
+
+def test_a_panel_orders_samples_beyond_all_it_was_calibrated_on_and_one_member_cannot_be_outvoted() -> None:
+    random = torch.Generator().manual_seed(0)
+
+    def outputs(logits: torch.Tensor, features: torch.Tensor) -> ff.Outputs:
+        head = ff.Head(torch.eye(2), torch.zeros(2))
+        return ff.Outputs(logits=logits, features=features, labels=logits.argmax(1), head=head)
+
+    train, held = (outputs(torch.randn(300, 2, generator=random).abs(), torch.randn(300, 2, generator=random)) for _ in range(2))
+    panel = Panel.fit(train, held, members="maxlogit/mahalanobis")
+    far = torch.stack([torch.tensor([x, 0.0]) for x in (6.0, 8.0, 12.0, 20.0)])
+    sure = torch.full((4, 2), 30.0)  # MaxLogit finds these more usual than any training sample
+    scores = panel(outputs(sure, far))
+    assert bool((scores.diff() < 0).all())  # no ties among the extremes
+    assert float(scores.max()) < float(torch.quantile(panel(held), 0.01))
+    assert float(MaxLogit.fit(held)(outputs(sure, far)).min()) > float(MaxLogit.fit(held)(held).max())
+
+
+def test_the_p_values_of_new_id_data_are_uniform() -> None:
+    random = torch.Generator().manual_seed(1)
+    train, held, new = (ff.Outputs(logits=torch.randn(4000, 3, generator=random)) for _ in range(3))
+    panel = Panel.fit(train, held, members="maxlogit/energy")
+    p = panel.log_p(torch.stack([member(new).double() for member in panel.members], 1)).exp()
+    for column in p.T:
+        assert stats.kstest(column.numpy(), "uniform").statistic < 0.04
+        assert 0.004 < float((column < 0.01).double().mean()) < 0.02
+        assert float((column < 0.002).double().mean()) < 0.006  # a law that ends is taken as exponential, which errs towards usual

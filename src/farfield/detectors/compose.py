@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_type_hints
@@ -225,7 +226,9 @@ def check_ranges(fitter: Callable[..., Any]) -> None:
             check_ranges(part)
             continue
         try:
-            part([])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                part([])
         except OptionError:
             raise
         except Exception:
