@@ -12,7 +12,7 @@ from torch import Tensor
 
 from farfield.errors import InputError
 
-CHUNK = 4096  # rows a statistic takes at a time: 64 MB of 2,048 features in float64
+CHUNK = 1024  # rows a statistic takes at a time: 16 MB of 2,048 features in float64
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,8 +55,9 @@ class ClassMoments:
         self._grow(int(labels.max()) + 1, x)
         counts = torch.bincount(labels, minlength=len(self.counts))
         new = (self.counts == 0) & (counts > 0)
-        means = torch.zeros_like(self.sums).index_add_(0, labels, x) / counts.clamp_min(1)[:, None]
-        self.pilots[new] = means[new]
+        if new.any():
+            means = torch.zeros_like(self.sums).index_add_(0, labels, x) / counts.clamp_min(1)[:, None]
+            self.pilots[new] = means[new]
         x = x - self.pilots[labels]
         self.sums.index_add_(0, labels, x)
         self.counts += counts

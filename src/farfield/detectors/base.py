@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from farfield.errors import FarfieldWarning, InputError, OptionError
 from farfield.files import put
-from farfield.outputs import Data, Head, Outputs, count
+from farfield.outputs import Data, Head, Outputs, chunks, count
 from farfield.taps import Tap
 
 Setting = int | float | bool | str | None
@@ -132,8 +132,8 @@ class Detector(_Fitted):
         raise NotImplementedError
 
     def rows(self) -> int:
-        """How many samples to score at once, to bound the temporaries."""
-        return 8192
+        """How many samples to score at once: so few that temporaries stay in the processor's cache, which is also what bounds them."""
+        return 512
 
     def save(self, path: str | Path) -> None:
         """Writes the detector to one safetensors file; `farfield.load` reads it."""
@@ -229,8 +229,7 @@ class Shaped:
         self.train, self.shaper, self.samples = train, shaper, count(train)
 
     def __iter__(self) -> Iterator[Outputs]:
-        for chunk in [self.train] if isinstance(self.train, Outputs) else self.train:
-            yield self.shaper(chunk)
+        yield from map(self.shaper, chunks(self.train))
 
 
 def head_of(train: Data, method: str) -> Head:

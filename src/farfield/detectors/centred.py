@@ -125,6 +125,6 @@ class NCI(Detector):
     def score(self, logits: Float[Tensor, "n c"], features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits` and `features`."""
         centred = double(features) - double(self.mean)
-        along = (double(self.weight)[logits.argmax(1)] * centred).sum(1)
+        along = (double(self.weight[logits.argmax(1)]) * centred).sum(1)
         # S = w_y.(f - mu) / ||f - mu|| + a ||f||_1
         return (along / centred.square().sum(1).sqrt().clamp_min(TINY) + self.a * double(features).abs().sum(1)).to(features)

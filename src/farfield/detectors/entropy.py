@@ -48,14 +48,17 @@ class Entropy(Detector):
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`."""
-        v = double(logits)
-        top, best = v.max(1, keepdim=True)
-        others = (v - top).scatter(1, best, -torch.inf)
-        log_r = others.logsumexp(1)
+        top, best = logits.max(1, keepdim=True)
+        u = logits - top
+        others = u.scatter(1, best, -torch.inf)
+        second = others.amax(1, keepdim=True)
+        e = (others - second).exp()  # of the others, over the largest of them; 0 for the first class
+        size, moment, second = double(e.sum(1)), double((-u * e).sum(1)), double(second[:, 0])
+        log_r = second + size.log()
         r = log_r.exp()
         # log H = log( log(1 + r) - sum_{c != y} u_c exp(u_c) / (1 + r) ); a class as probable as the first has u = 0 and adds nothing
         first = torch.where(r > 1e-8, r.clamp_min(1e-8).log1p().log(), log_r)
-        spread = (others + (-others).log().nan_to_num(posinf=0.0, neginf=-1e30)).logsumexp(1) - r.log1p()
+        spread = second + moment.log().clamp_min(-1e30) - r.log1p()
         return -torch.logaddexp(first, spread).to(logits)
 
 
@@ -110,13 +113,14 @@ class GEN(Detector):
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`."""
-        v = double(logits)
-        whole = v.logsumexp(1, keepdim=True)
-        first, best = v.max(1, keepdim=True)
-        others = v.scatter(1, best, -torch.inf).logsumexp(1, keepdim=True)
-        log_p = v.topk(min(self.m, v.shape[1]), 1).values[:, 1:] - whole
+        first, best = logits.max(1, keepdim=True)
+        others = logits.scatter(1, best, -torch.inf)
+        counted = double(others if self.m >= logits.shape[1] else others.topk(self.m - 1, 1, sorted=False).values)
+        first, rest = double(first), double(others).logsumexp(1, keepdim=True)
+        whole = torch.logaddexp(first, rest)
+        log_p = counted - whole
         # log(1 - p) of the first class by the others; of the rest, at most 1/2 each, directly.
-        rest = torch.log1p(-log_p.exp().clamp_max(0.5))
+        log_rest = torch.log1p(-log_p.exp().clamp_max(0.5))
         # S = -log sum_m exp(g (log p + log(1 - p)))
-        terms = torch.cat([first - whole + others - whole, log_p + rest], 1)
+        terms = torch.cat([first - whole + rest - whole, log_p + log_rest], 1)
         return -(self.gamma * terms).logsumexp(1).to(logits)

@@ -38,10 +38,11 @@ class KLMatching(Detector):
     paper = "Hendrycks et al., ICML 2022"
     search = {"reduce": ("min", "predicted")}
     log_templates: Tensor
+    contrast: Tensor
     seen: Bool[Tensor, " c"]
 
-    def __init__(self, *, reduce: str, log_templates: Tensor, seen: Tensor, fingerprint: str | None = None) -> None:
-        super().__init__(reduce=reduce, log_templates=log_templates, seen=seen, fingerprint=fingerprint)
+    def __init__(self, *, reduce: str, fingerprint: str | None = None, **state: Tensor) -> None:
+        super().__init__(reduce=reduce, fingerprint=fingerprint, **state)
         self.reduce = reduce
 
     @classmethod
@@ -69,20 +70,20 @@ class KLMatching(Detector):
         templates = torch.where(seen[:, None], sums / counts.clamp_min(1)[:, None], torch.eye(len(counts), dtype=sums.dtype, device=sums.device))
         templates = templates.clamp_min(LEAST)
         log_templates = (templates / templates.sum(1, keepdim=True)).log()
-        return cls(reduce=reduce, log_templates=log_templates, seen=seen, fingerprint=fingerprint_of(train))
+        # What all templates share does not tell them apart; without it float32 has the digits to.
+        contrast = (log_templates - log_templates[seen].mean(0)).float()
+        return cls(reduce=reduce, log_templates=log_templates, contrast=contrast, seen=seen, fingerprint=fingerprint_of(train))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`: at most 0, in nats."""
         log_p = double(logits).log_softmax(1)
-        log_d = double(self.log_templates)
+        p = log_p.exp()
         nearest = logits.argmax(1)
         if self.reduce == "min":
             # argmin_k KL(p || d_k) = argmax_k sum_c p_c log d_kc
-            likeness = log_p.exp() @ log_d.T
+            likeness = p.to(self.contrast) @ self.contrast.T
             nearest = likeness.masked_fill(~self.seen.to(likeness.device), -torch.inf).argmax(1)
-        chosen = log_d[nearest.to(log_d.device)]
-        # KL(p || d) = sum_c d_c phi(log p_c - log d_c), phi(x) = x e^x - e^x + 1: terms that are not negative, so that nothing cancels
-        x = log_p - chosen
-        series = x.square() * (1 / 2 + x * (1 / 3 + x * (1 / 8 + x * (1 / 30 + x / 144))))
-        direct = (x * log_p.exp() - log_p.exp()) + chosen.exp()
-        return -torch.where(x.abs() < 1e-2, chosen.exp() * series, direct).sum(1).to(logits)
+        log_d = double(self.log_templates[nearest.to(self.log_templates.device)])
+        # KL(p || d) = sum_c d_c (x e^x - (e^x - 1)), x = log p_c - log d_c: terms that are not negative, so that nothing cancels
+        x = log_p - log_d
+        return -(p * x - log_d.exp() * x.expm1()).clamp_min(0).sum(1).to(logits)

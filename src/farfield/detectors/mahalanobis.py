@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of, require, warn
@@ -60,24 +60,12 @@ class Mahalanobis(Detector):
             InputError: for a bad option or bad data, or features that do not vary within classes.
         """
         require(0 <= shrinkage <= 1, "Mahalanobis", "shrinkage", shrinkage, "0 <= shrinkage <= 1")
-        moments = ClassMoments()
-        for chunk in validated(train, cls.fit_needs, "Mahalanobis"):
-            assert chunk.features is not None and chunk.labels is not None
-            moments.update(chunk.features, chunk.labels)
-        return cls.of(moments, shrinkage, fingerprint_of(train))
+        return cls.of(moments_of(train, "Mahalanobis"), shrinkage, fingerprint_of(train))
 
     @classmethod
     def of(cls, moments: ClassMoments, shrinkage: float = 0.0, fingerprint: str | None = None) -> Mahalanobis:
         """The detector of the moments of some features."""
-        centre, means, sigma = moments.mean(), moments.means(), moments.within()
-        d = len(sigma)
-        sigma = (1 - shrinkage) * sigma + shrinkage * sigma.trace() / d * torch.eye(d, dtype=sigma.dtype, device=sigma.device)
-        root, rank = inverse_root(sigma, centre)
-        if rank == 0:
-            raise InputError(f"Mahalanobis needs features that vary within classes; these {d} are constant in {moments.total} samples.")
-        if rank < d:
-            lost = "1 direction is" if d - rank == 1 else f"{d - rank} directions are"
-            warn(f"The covariance of {d} features from {moments.total} samples has rank {rank}; {lost} ignored. Raise `shrinkage` to use them.")
+        means, centre, root = gaussian(moments, shrinkage, "Mahalanobis")
         # Subtracting a mean in two steps costs no digits of features far from zero.
         (mean, mean_rest), (coarse, rest), whitened = split(means), split(centre), ((means - centre) @ root).float()
         return cls(
@@ -99,3 +87,33 @@ class Mahalanobis(Detector):
         difference = features - self.mean.to(features)[nearest] - self.mean_rest.to(features)[nearest]
         # S = -min_c |A^T (f - mu_c)|^2 with A A^T = Sigma^-1
         return -(difference @ root).square().sum(1)
+
+
+def moments_of(train: Data, method: str) -> ClassMoments:
+    """The moments of the training features, in one pass."""
+    moments = ClassMoments()
+    for chunk in validated(train, ("features", "labels"), method):
+        assert chunk.features is not None and chunk.labels is not None
+        moments.update(chunk.features, chunk.labels)
+    return moments
+
+
+def gaussian(moments: ClassMoments, shrinkage: float, method: str) -> tuple[Float64[Tensor, "c d"], Float64[Tensor, " d"], Float64[Tensor, "d r"]]:
+    """The class means, the mean of all, and `A` with `A A^T = Sigma^-1`; warns where `Sigma` is singular."""
+    centre, sigma = moments.mean(), moments.within()
+    d = len(sigma)
+    sigma = (1 - shrinkage) * sigma + shrinkage * sigma.trace() / d * torch.eye(d, dtype=sigma.dtype, device=sigma.device)
+    root, rank = inverse_root(sigma, centre)
+    if rank == 0:
+        raise InputError(f"{method} needs features that vary within classes; these {d} are constant in {moments.total} samples.")
+    if rank < d:
+        lost = "1 direction is" if d - rank == 1 else f"{d - rank} directions are"
+        warn(f"The covariance of {d} features from {moments.total} samples has rank {rank}; {lost} ignored. Raise `shrinkage` to use them.")
+    return moments.means(), centre, root
+
+
+def to_nearest(z: Float64[Tensor, "n r"], means: Float64[Tensor, "c r"]) -> Float64[Tensor, " n"]:
+    """The squared distance of each row to the nearest of the means."""
+    # argmin_c |z - m_c|^2 = argmin_c |m_c|^2 - 2 z.m_c
+    nearest = torch.addmm(means.square().sum(1), z, means.T, alpha=-2).argmin(1)
+    return (z - means[nearest]).square().sum(1)

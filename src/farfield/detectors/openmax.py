@@ -13,7 +13,7 @@ from farfield.stats import double
 
 SHIFT = 1e4  # what is added to distances before a Weibull law is fitted to them
 STEPS = 60  # of Newton's method, at most; six or so are needed
-_ELEMENTS = 2**24  # of differences between logits and means at once
+_ELEMENTS = 2**18  # of differences between logits and means at once: 2 MB, which stay in the cache
 
 
 class OpenMax(Detector):
@@ -95,8 +95,8 @@ class OpenMax(Detector):
         return cls(alpha=alpha, means=means, least=least, shape=shape, log_scale=log_scale, fingerprint=fingerprint_of(train))
 
     def rows(self) -> int:
-        """As many as keep the differences between logits and means within 128 MB."""
-        return max(1, min(8192, _ELEMENTS // (self.alpha * len(self.means))))
+        """As many as keep the differences between logits and means within 2 MB."""
+        return max(1, min(512, _ELEMENTS // (self.alpha * len(self.means))))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in nats."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of, require, warn
+from farfield.detectors.mahalanobis import to_nearest
 from farfield.errors import InputError
 from farfield.outputs import Data, validated
 from farfield.stats import ClassMoments, double, inverse_root
@@ -37,9 +38,9 @@ class RelativeMahalanobis(Detector):
     passes = 1
     paper = "Ren et al., 2021"
     search = {"shrinkage": (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)}
-    means: Tensor
-    root: Tensor
     mean: Tensor
+    root: Tensor
+    whitened: Tensor
     root_of_all: Tensor
 
     @classmethod
@@ -73,14 +74,11 @@ class RelativeMahalanobis(Detector):
                 f"The covariance of {len(within)} features from {moments.total} samples has rank {roots[0].shape[1]}; the other directions are ignored. "
                 "Raise `shrinkage` to use them."
             )
-        return cls(means=means, root=roots[0], mean=mean, root_of_all=roots[1], fingerprint=fingerprint_of(train))
+        whitened = (means - mean) @ roots[0]
+        return cls(mean=mean, root=roots[0], whitened=whitened, root_of_all=roots[1], fingerprint=fingerprint_of(train))
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `features`, in squared standard deviations."""
         x = double(features) - double(self.mean)
-        root, whitened = double(self.root), (double(self.means) - double(self.mean)) @ double(self.root)
-        # argmin_c |z - m_c|^2 = argmin_c |m_c|^2 - 2 z.m_c
-        nearest = torch.addmm(whitened.square().sum(1), x @ root, whitened.T, alpha=-2).argmin(1)
-        to_class = ((double(features) - double(self.means)[nearest]) @ root).square().sum(1)
         # S = |A_0^T (f - mu)|^2 - min_c |A^T (f - mu_c)|^2
-        return ((x @ double(self.root_of_all)).square().sum(1) - to_class).to(features)
+        return ((x @ double(self.root_of_all)).square().sum(1) - to_nearest(x @ double(self.root), double(self.whitened))).to(features)

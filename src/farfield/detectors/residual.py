@@ -25,8 +25,8 @@ def origin_of(head: Head) -> Float64[Tensor, " d"]:
     return origin
 
 
-def residual_basis(train: Data, dim: int | None, method: str) -> tuple[Float64[Tensor, " d"], Basis]:
-    """The origin, and the eigenvectors of `M = E[(f - o)(f - o)^T]` after the first `dim`."""
+def residual_space(train: Data, dim: int | None, method: str) -> dict[str, Tensor]:
+    """`R`, the eigenvectors of `M = E[(f - o)(f - o)^T]` after the first `dim`, the mean `m`, and `R^T (m - o)`."""
     require(dim is None or dim >= 1, method, "dim", dim, "dim >= 1, or none for the usual")
     origin = origin_of(head_of(train, method))
     d = len(origin)
@@ -48,7 +48,8 @@ def residual_basis(train: Data, dim: int | None, method: str) -> tuple[Float64[T
         raise InputError(
             f"{method} needs training features that leave the first {first} directions; these {moments.total} samples do not. Lower `dim`."
         )
-    return origin, vectors @ inner[:, :rest]
+    basis: Basis = vectors @ inner[:, :rest]
+    return {"mean": moments.mean(), "offset": mean @ basis, "basis": basis}
 
 
 class Residual(Detector):
@@ -76,7 +77,8 @@ class Residual(Detector):
     passes = 1
     paper = "Wang et al., CVPR 2022"
     search = {"dim": (None, 16, 32, 64, 128, 256, 512, 1000)}
-    origin: Tensor
+    mean: Tensor
+    offset: Tensor
     basis: Tensor
 
     @classmethod
@@ -90,13 +92,13 @@ class Residual(Detector):
         Raises:
             InputError: for a bad option or bad data, or features that do not leave the principal directions.
         """
-        origin, basis = residual_basis(train, dim, "Residual")
-        return cls(origin=origin, basis=basis, fingerprint=fingerprint_of(train))
+        return cls(**residual_space(train, dim, "Residual"), fingerprint=fingerprint_of(train))
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `features`: at most 0, in their units."""
-        # S = -||R^T (f - o)||
-        return -((double(features) - double(self.origin)) @ double(self.basis)).square().sum(1).sqrt().to(features)
+        # S = -||R^T (f - o)|| = -||R^T (f - m) + R^T (m - o)||, m the mean: near it float32 has the digits
+        near = (double(features) - double(self.mean)).to(features)
+        return -torch.addmm(self.offset.to(features), near, self.basis.to(features)).square().sum(1).sqrt()
 
 
 class ViM(Detector):
@@ -140,9 +142,8 @@ class ViM(Detector):
         Raises:
             InputError: for a bad option or bad data, or features that do not leave the principal directions.
         """
-        origin, basis = residual_basis(train, dim, "ViM")
-        residual = Residual(origin=origin, basis=basis, fingerprint=fingerprint_of(train))
-        tops = lengths = torch.zeros((), dtype=torch.float64, device=origin.device)
+        residual = Residual(**residual_space(train, dim, "ViM"), fingerprint=fingerprint_of(train))
+        tops = lengths = torch.zeros((), dtype=torch.float64, device=residual.mean.device)
         for chunk in validated(train, cls.fit_needs, "ViM"):
             assert chunk.features is not None and chunk.logits is not None
             tops = tops + double(chunk.logits).amax(1).sum()
@@ -152,5 +153,5 @@ class ViM(Detector):
 
     def score(self, logits: Float[Tensor, "n c"], features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits` and `features`, in the units of the logits."""
-        # S = LSE(v) - alpha ||R^T (f - o)||
+        # S = LSE(v) - alpha ||R^T (f - o)||, a difference: in float64
         return (double(logits).logsumexp(1) + double(self.alpha) * self.residual.score(double(features))).to(features)

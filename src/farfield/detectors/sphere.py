@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from jaxtyping import Float
 from torch import Tensor
 
-from farfield.detectors.base import Detector
+from farfield.detectors.base import Detector, fingerprint_of, require
 from farfield.detectors.knn import normalized
-from farfield.detectors.mahalanobis import Mahalanobis
+from farfield.detectors.mahalanobis import gaussian, moments_of, to_nearest
 from farfield.detectors.relative import RelativeMahalanobis
 from farfield.outputs import Data, Outputs, count, validated
+from farfield.stats import double
 
 
 class OnSphere:
@@ -27,7 +28,7 @@ class OnSphere:
 
 
 class MahalanobisPP(Detector):
-    """Mahalanobis++: `Mahalanobis` of features of unit length, `z = f / ||f||`, in fitting and in scoring.
+    """Mahalanobis++: `Mahalanobis` of features of unit length, `z = f / ||f||`, in fitting and in scoring; all of it in float64.
 
     >>> import torch, farfield as ff
     >>> x = torch.tensor([[1.0, 0.0], [9.0, 1.0], [0.0, 2.0], [1.0, 5.0]])
@@ -47,10 +48,9 @@ class MahalanobisPP(Detector):
     passes = 1
     paper = "Mueller and Hein, ICML 2025"
     search = {"shrinkage": (0.0, 1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)}
-
-    def __init__(self, *, inner: Mahalanobis) -> None:
-        super().__init__(fingerprint=inner.fingerprint)
-        self.inner = inner
+    centre: Tensor
+    root: Tensor
+    whitened: Tensor
 
     @classmethod
     def fit(cls, train: Data, *, shrinkage: float = 0.0) -> MahalanobisPP:
@@ -63,11 +63,16 @@ class MahalanobisPP(Detector):
         Raises:
             InputError: for a bad option or bad data, or directions that do not vary within classes.
         """
-        return cls(inner=Mahalanobis.fit(OnSphere(train, "MahalanobisPP"), shrinkage=shrinkage))
+        require(0 <= shrinkage <= 1, "MahalanobisPP", "shrinkage", shrinkage, "0 <= shrinkage <= 1")
+        means, centre, root = gaussian(moments_of(OnSphere(train, "MahalanobisPP"), "MahalanobisPP"), shrinkage, "MahalanobisPP")
+        return cls(centre=centre, root=root, whitened=(means - centre) @ root, fingerprint=fingerprint_of(train))
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `features`: at most 0, in squared standard deviations."""
-        return self.inner.score(normalized(features)).to(features)
+        # Directions may be all but the same: in float64.
+        z = (normalized(features) - double(self.centre)) @ double(self.root)
+        # S = -min_c |A^T (z - mu_c)|^2 with A A^T = Sigma^-1
+        return -to_nearest(z, double(self.whitened)).to(features)
 
 
 class RelativeMahalanobisPP(Detector):
