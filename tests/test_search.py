@@ -121,6 +121,17 @@ def test_what_is_no_number_gives_no_number(fallen: list[int]) -> None:
     assert (fallen, got.isnan().any(1).tolist()) == ([1], [False, True, False])
 
 
+@pytest.mark.parametrize("fast", FAST)
+def test_rows_too_long_for_float32_products_are_taken_in_float64(monkeypatch: pytest.MonkeyPatch, fast: torch.dtype) -> None:
+    monkeypatch.setattr(search, "_fast", lambda _: fast)
+    z, bank = normal(9, seed=1), normal(ROWS)
+    bank[[3, 695]] *= 1e25
+    z[1] = 1e30
+    for nearest in (True, False):
+        got = search.largest(z, bank, K, nearest=nearest).sort(1, descending=True).values
+        np.testing.assert_allclose(got, brute(z, bank, K, nearest), rtol=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**16),

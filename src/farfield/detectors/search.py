@@ -99,7 +99,8 @@ def candidates(
     lost = torch.zeros(n, dtype=torch.bool, device=z.device)
     query = row = torch.zeros(0, dtype=torch.int64, device=z.device)
     a = m = torch.zeros(0, device=z.device)
-    step = max(_BLOCK * max(1, min(4, ROWS // n)), 8 * k)
+    # On a GPU the blocks are larger, for what is done once a block takes longer than the product.
+    step = max(_BLOCK * (16 if z.is_cuda else max(1, min(4, ROWS // n))), 8 * k)
     room = torch.empty(min(step, len(bank)) if bank.dtype != torch.float32 else 0, bank.shape[1], device=bank.device)
     for start in range(0, len(bank), step):
         block = bank[start : start + step]
@@ -118,7 +119,7 @@ def candidates(
         if top.shape[1] == k:
             floor = top.amin(1)
         above = best >= (floor - margin)[:, None]
-        lost |= above.sum(1) > limit
+        lost |= (above.sum(1) > limit) | ~margin.isfinite()
         above &= ~lost[:, None]
         q, group = above.nonzero(as_tuple=True)
         inside = grouped[q, :, group]
@@ -169,8 +170,13 @@ def _loose(device: str) -> float:
 
 @cache
 def _fast(device: str) -> torch.dtype:
-    """In what numbers to multiply: bfloat16 on GPUs, and on CPUs that have units for it, as a trial shows; else float32."""
+    """In what numbers to multiply: bfloat16 on GPUs that can, and on CPUs that have units for it, as a trial shows; else float32."""
     if device == "cuda":
+        try:
+            x = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+            torch.mm(x, x, out_dtype=torch.float32)
+        except (TypeError, RuntimeError):  # of an older torch, or GPU
+            return torch.float32
         return torch.bfloat16
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
