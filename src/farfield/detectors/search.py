@@ -37,9 +37,8 @@ def largest(z: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int, *, near
     tensor([[6., 2.]], dtype=torch.float64)
     """
     # A graph that is exported has no place for numbers of rows that depend on the data, nor have gradients.
-    plain = torch.compiler.is_compiling() or (torch.is_grad_enabled() and z.requires_grad)
-    small = len(z) == 0 or bank.numel() < _WORTH or 8 * k > len(bank)
-    if plain or small or z.device.type not in ("cpu", "cuda") or bank.dtype == torch.float64:
+    plain = torch.compiler.is_compiling() or (torch.is_grad_enabled() and z.requires_grad) or z.device.type not in ("cpu", "cuda")
+    if plain or bank.dtype == torch.float64 or bank.numel() < _WORTH or 8 * k > len(bank) or len(z) == 0:
         return exact(z, bank, k, nearest=nearest)
     query, row, a, m = candidates(z, bank, k, nearest=nearest)
     # One row of a table for each query; `query` is in order.
@@ -180,7 +179,7 @@ def _fast(device: str) -> torch.dtype:
         return torch.bfloat16
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
-        x = torch.ones(512, 512, dtype=dtype)
+        x = torch.ones(256, 256, dtype=dtype)
         times[dtype] = min(_seconds(x) for _ in range(5))
     return torch.bfloat16 if times[torch.bfloat16] < times[torch.float32] / 1.5 else torch.float32
 
