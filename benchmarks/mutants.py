@@ -27,6 +27,7 @@ TESTS = {
     "detectors/logits.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/mahalanobis.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/knn.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
+    "detectors/search.py": ["tests/test_search.py"],
     "detectors/react.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/base.py": ["tests/test_detectors.py", "tests/test_conformance.py"],
     "detectors/compose.py": ["tests/test_detectors.py"],

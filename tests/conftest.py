@@ -3,3 +3,8 @@
 from jaxtyping import install_import_hook
 
 hook = install_import_hook("farfield", "typecheck.checked")
+
+from hypothesis import settings
+
+settings.register_profile("machines are noisy", deadline=None)
+settings.load_profile("machines are noisy")

@@ -73,12 +73,19 @@ def lowest_hashes(ids: np.ndarray, labels: np.ndarray, limit: int, seed: int) ->
     return [row for c in np.unique(labels) for row in sorted(np.flatnonzero(labels == c), key=key)[:limit]]
 
 
-def knn(train: Arrays, test: Arrays, k: int = 50, bank: int | None = None, seed: int = 0) -> np.ndarray:
+def rounded(row: np.ndarray, bits: int) -> np.ndarray:
+    """As a bank keeps it."""
+    return row.astype(np.float32).astype(np.float16).astype(np.float64) if bits == 16 else row
+
+
+def knn(train: Arrays, test: Arrays, k: int = 50, bank: int | None = None, seed: int = 0, bits: int = 32) -> np.ndarray:
     rows = range(len(train["features"])) if bank is None else lowest_hashes(train["ids"], train["labels"], bank, seed)
-    kept = [train["features"][row] / max(np.sqrt(np.sum(train["features"][row] ** 2)), 1e-300) for row in rows]
+    unit = [x / max(np.sqrt(np.sum(x**2)), 1e-300) for x in train["features"]]
+    centre = np.mean(unit[:128], axis=0)  # which changes a distance only by the rounding of what is kept
+    kept = [rounded(unit[row] - centre, bits) for row in rows]
     scores = []
     for x in test["features"]:
-        z = x / max(np.sqrt(np.sum(x**2)), 1e-300)
+        z = x / max(np.sqrt(np.sum(x**2)), 1e-300) - centre
         scores.append(-sorted(np.sqrt(np.sum((z - b) ** 2)) for b in kept)[k - 1])
     return np.array(scores)
 
@@ -291,10 +298,10 @@ def neco(train: Arrays, test: Arrays, variance: float = 0.9, times: str = "logit
     return np.array(scores)
 
 
-def nnguide(train: Arrays, test: Arrays, k: int = 10, bank: int | None = None, seed: int = 0) -> np.ndarray:
+def nnguide(train: Arrays, test: Arrays, k: int = 10, bank: int | None = None, seed: int = 0, bits: int = 32) -> np.ndarray:
     rows = range(len(train["features"])) if bank is None else lowest_hashes(train["ids"], train["labels"], bank, seed)
     energies = energy(train, train)
-    kept = [energies[row] * train["features"][row] / np.linalg.norm(train["features"][row]) for row in rows]
+    kept = [rounded(energies[row] * train["features"][row] / np.linalg.norm(train["features"][row]), bits) for row in rows]
     mine = energy(train, test)
     scores = []
     for e, f in zip(mine, test["features"], strict=True):

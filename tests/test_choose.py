@@ -46,7 +46,7 @@ def test_every_option_has_values_and_its_default_is_one(name: str) -> None:
     if looks_inside(method.fit):
         assert not method.search  # its options are those of a pass
         return
-    assert method.search.keys() == options.keys() - {"seed", "bank", "members"}
+    assert method.search.keys() == options.keys() - {"seed", "bank", "bits", "members"}
     assert {*method.of_classes} <= method.search.keys()
     for option, values in method.search.items():
         assert options[option].default in values and len(set(values)) == len(values) > 1

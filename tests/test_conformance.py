@@ -52,7 +52,10 @@ CASES = {
     "energy": Case(Energy.fit, {"temperature": {"temperature": 3.0}}, {"temperature": 0.0}, oracles.energy),
     "mahalanobis": Case(CATALOGUE["mahalanobis"].fit, {"shrinkage": {"shrinkage": 0.2}}, {"shrinkage": 1.5}, oracles.mahalanobis),
     "knn": Case(
-        KNN.fit, {"k": {"k": 3}, "bank": {"bank": 4, "k": 3}, "seed": {"seed": 1, "bank": 4, "k": 3}}, {"k": 0, "bank": 0, "seed": -1}, oracles.knn
+        KNN.fit,
+        {"k": {"k": 3}, "bank": {"bank": 4, "k": 3}, "seed": {"seed": 1, "bank": 4, "k": 3}, "bits": {"bits": 16, "k": 3}},
+        {"k": 0, "bank": 0, "seed": -1, "bits": 8},
+        oracles.knn,
     ),
     "react": Case(
         chain(React.fit, Energy.fit),
@@ -93,8 +96,8 @@ CASES = {
     ),
     "nnguide": Case(
         CATALOGUE["nnguide"].fit,
-        {"k": {"k": 3}, "bank": {"bank": 4}, "seed": {"seed": 1, "bank": 4}},
-        {"k": 0, "bank": 0, "seed": -1},
+        {"k": {"k": 3}, "bank": {"bank": 4}, "seed": {"seed": 1, "bank": 4}, "bits": {"bits": 16}},
+        {"k": 0, "bank": 0, "seed": -1, "bits": 8},
         oracles.nnguide,
     ),
     "cadref": Case(CATALOGUE["cadref"].fit, oracle=oracles.cadref),

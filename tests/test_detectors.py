@@ -115,7 +115,7 @@ def test_knn_of_its_own_bank_is_exactly_zero() -> None:
 def test_knn_over_several_blocks_is_the_knn_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     some, query = ff.Outputs(features=normal(1000, 16)), ff.Outputs(features=normal(40, 16, 5))
     whole = KNN.fit(some, k=30)(query)
-    monkeypatch.setattr("farfield.detectors.knn._BLOCK", 17)
+    monkeypatch.setattr("farfield.detectors.search._BLOCK", 17)
     np.testing.assert_allclose(KNN.fit(some, k=30)(query), whole, rtol=1e-6)
 
 

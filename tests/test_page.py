@@ -737,7 +737,7 @@ def test_a_set_may_be_called_like_a_property_of_an_object(browser: Browser, host
     expected = ["near-OOD, mean", "far-OOD, mean", *HOSTILE_SETS, "one", "folder"]
     assert browser.js("return [...document.querySelector('#column').options].map((option) => option.text)") == expected
     heads = browser.js("return [...document.querySelectorAll('#every-table th')].map((head) => head.textContent)")
-    assert heads == ["Detector", *expected]
+    assert heads == ["Detector", *expected, "worst set"]
     assert set(browser.caught()) == set(expected[2:])
 
 

@@ -20,15 +20,16 @@ def find(text: str, what: str, form: str = "module:name") -> Any:
     <class 'collections.OrderedDict'>
     """
     module_name, colon, function_name = text.partition(":")
+    called = form.removesuffix("module:name").removesuffix("module:function") + text  # as a person wrote it
     if not (colon and module_name and function_name):
-        raise InputError(f"{form.removesuffix('module:name').removesuffix('module:function')}{text} does not name {what}; write {form}.")
+        raise InputError(f"{called} does not name {what}; write {form}.")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise InputError(f"The module {module_name!r} of {text!r} cannot be imported ({type(error).__name__}: {error}).") from error
+        raise InputError(f"The module {module_name!r} of {called} cannot be imported ({type(error).__name__}: {error}).") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         names = [name for name in dir(module) if not name.startswith("_") and callable(getattr(module, name))]

@@ -25,6 +25,7 @@ from farfield.outputs import Data, Head, Outputs, chunks, count
 from farfield.taps import Tap
 
 Setting = int | float | bool | str | None
+LARGE = 2**30  # bytes of a tensor beyond which it is neither copied nor, where a file can hold it, kept in memory
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -78,7 +79,8 @@ class _Fitted(nn.Module):
         self.settings: dict[str, Setting] = {}
         for name, value in state.items():
             if isinstance(value, Tensor):
-                self.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
+                own = value.detach().contiguous()
+                self.register_buffer(name, own.clone() if own.nbytes < LARGE else own)  # a large one stays mapped
             else:
                 self.settings[name] = value
 

@@ -22,7 +22,7 @@ def options_of(fitter: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
     >>> from farfield.detectors import KNN
     >>> {name: option.default for name, option in options_of(KNN.fit).items()}
-    {'k': 50, 'bank': None, 'seed': 0}
+    {'k': 50, 'bank': None, 'seed': 0, 'bits': 32}
     """
     return {p.name: p for p in inspect.signature(fitter).parameters.values() if p.kind is p.KEYWORD_ONLY}
 

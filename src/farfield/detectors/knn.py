@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from farfield.detectors.base import Detector, fingerprint_of, require
+from farfield.detectors import search
+from farfield.detectors.base import LARGE, Detector, fingerprint_of, require
 from farfield.errors import InputError
 from farfield.outputs import Data, Outputs, count, validated
 from farfield.stats import Sample, double, split
 
-_BLOCK = 16_384  # bank rows multiplied at once
+_FIRST = 128  # samples whose mean is the centre
 
 
 def normalized(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -27,7 +32,9 @@ class KNN(Detector):
     `S = -|| z - z_(k) ||`, `z = f / ||f||`, `z_(k)` the k-th nearest of the bank.
 
     Unit vectors are kept about a common centre, which changes no distance but keeps the digits of vectors that point nearly the same way.
-    Neighbours are found by a product in float64; their distances are those of the differences `z - z_i`.
+    The neighbour is that of an exhaustive search, and its distance that of the difference `z - z_i`, in float64. With `bits=16` it is the
+    neighbour among the vectors as they were kept, each number rounded to float16, whose 11 digits lose an eighth of what bfloat16's 8 lose.
+    A bank of 1 GB and more is kept in a file, mapped, and read block by block.
 
     >>> import torch, farfield as ff
     >>> bank = ff.Outputs(features=torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
@@ -54,7 +61,7 @@ class KNN(Detector):
         self.k = k
 
     @classmethod
-    def fit(cls, train: Data, *, k: int = 50, bank: int | None = None, seed: int = 0) -> KNN:
+    def fit(cls, train: Data, *, k: int = 50, bank: int | None = None, seed: int = 0, bits: int = 32) -> KNN:
         """Keeps the training features, or a balanced sample of them.
 
         Args:
@@ -62,6 +69,7 @@ class KNN(Detector):
             k: which neighbour, from 1; the paper takes 1,000 for ImageNet and 50 for CIFAR-10.
             bank: rows to keep of each class (of all, without labels): those with the lowest hash of `(seed, id)`; all by default.
             seed: of that choice.
+            bits: of each number of the bank, 32 or 16.
 
         Raises:
             InputError: for a bad option or bad data, or `k` beyond the bank.
@@ -69,49 +77,40 @@ class KNN(Detector):
         require(k >= 1, "KNN", "k", k, "k >= 1")
         require(bank is None or bank >= 1, "KNN", "bank", bank, "bank >= 1, or none for all")
         require(seed >= 0, "KNN", "seed", seed, "seed >= 0")
-        centre = normalized(_features(next(validated(train, cls.fit_needs, "KNN")))).mean(0)
-        rows = bank_of(train, cls.fit_needs, "KNN", lambda chunk: normalized(_features(chunk)) - centre, bank, seed)
+        require(bits in (16, 32), "KNN", "bits", bits, "bits 16 or 32")
+        # Of few enough samples that how the data are cut into chunks seldom changes it, and with it the rounding to 16 bits.
+        centre = normalized(_features(next(validated(train, cls.fit_needs, "KNN")))[:_FIRST]).mean(0)
+        rows = bank_of(train, cls.fit_needs, "KNN", lambda chunk: normalized(_features(chunk)) - centre, bank, seed, bits)
         if k > len(rows):
             raise InputError(f"KNN needs k <= {len(rows)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
         coarse, rest = split(centre)
         return cls(bank=rows, centre=coarse, centre_rest=rest, k=k, fingerprint=fingerprint_of(train))
 
     def rows(self) -> int:
-        """As many as keep the differences to the neighbours within 128 MB."""
-        return max(1, min(2048, 2**25 // (self.k * self.bank.shape[1])))
+        """As many as the search takes at once."""
+        return search.ROWS
 
     def score(self, features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `features`: between -2 and 0."""
         centre = double(self.centre) + double(self.centre_rest)
-        z = (normalized(features) - centre).to(self.bank)
-        near = self._nearest(double(z)).to(z.device)
-        # S = -|| z - z_(k) ||, the largest of the distances to the k nearest
-        return -(z[:, None] - self.bank[near]).square().sum(2).amax(1).sqrt()
-
-    def _nearest(self, z: Float[Tensor, "n d"]) -> Int64[Tensor, "n k"]:
-        """Indices of the k nearest rows of the bank, block by block, by products in float64, which tell apart what float32 holds apart."""
-        best, index = z[:, :0], z[:, :0].long()
-        for start in range(0, len(self.bank), _BLOCK):
-            block = double(self.bank[start : start + _BLOCK])
-            # argmin_i |z - z_i|^2 = argmax_i z.z_i - |z_i|^2 / 2
-            top, here = torch.addmm(block.square().sum(1) / 2, z, block.T, beta=-1).topk(min(self.k, len(block)), 1, sorted=False)
-            best, index = torch.cat([best, top], 1), torch.cat([index, here + start], 1)
-            if start:
-                best, choice = best.topk(min(self.k, best.shape[1]), 1, sorted=False)
-                index = index.gather(1, choice)
-        return index
+        z = (normalized(features) - centre).float().to(self.bank.device)
+        return search.largest(z, self.bank, self.k, nearest=True, only_last=True).amin(1).float()
 
 
 def bank_of(
-    train: Data, needs: tuple[str, ...], method: str, row_of: Callable[[Outputs], Tensor], limit: int | None, seed: int
+    train: Data, needs: tuple[str, ...], method: str, row_of: Callable[[Outputs], Tensor], limit: int | None, seed: int, bits: int
 ) -> Float[Tensor, "n d"]:
     """What `row_of` makes of the training samples, in one pass: of all, written once into their place, or of at most `limit` of each class."""
     rows, sample, start = torch.empty(0, 0), Sample(limit or 1, seed), 0
     for chunk in validated(train, needs, method):
         part = row_of(chunk).float()
+        if bits == 16:
+            whole, part = part, part.half()
+            if part.isinf().any():
+                raise InputError(f"{method} with bits=16 cannot keep the number {float(whole.abs().max()):.3g}, beyond 65,504. Use bits=32.")
         if limit is None:
             if not start:
-                rows = torch.empty(count(train), part.shape[1], device=part.device)
+                rows = _room(count(train), part)
             rows[start : start + len(part)] = part
         else:
             # Samples without a label, -1 after `collect`, are a class of their own.
@@ -120,6 +119,17 @@ def bank_of(
             sample.update(part, labels, ids)
         start += len(part)
     return rows if limit is None else sample.rows
+
+
+def _room(n: int, like: Float[Tensor, "_ d"]) -> Float[Tensor, "n d"]:
+    """Room for `n` such rows: what is large lies in a file without a name, which goes when the tensor goes, if the disk for such files has room."""
+    shape = (n, like.shape[1])
+    size = n * like.shape[1] * like.element_size()
+    if size >= LARGE and like.device.type == "cpu" and hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile() as file, suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, size)
+            return torch.from_numpy(np.memmap(file, like.numpy().dtype, "r+", shape=shape))
+    return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
 def _features(chunk: Outputs) -> Tensor:

@@ -6,19 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from farfield.detectors import search
 from farfield.detectors.base import Detector, fingerprint_of, require, warn
 from farfield.detectors.knn import bank_of, normalized
 from farfield.errors import InputError
 from farfield.outputs import Data, Outputs
 from farfield.stats import double
 
-_BLOCK = 16_384  # bank rows multiplied at once
-
 
 class NNGuide(Detector):
     """Nearest-neighbour guidance: `S = LSE(v) (1/k) sum of the k largest of e_i z_i.z`, `z = f / ||f||`, `e_i = LSE(v_i)` of the bank.
 
-    The k largest products of energy and cosine, as the official code has it. With energies below 0 the product turns around; it is warned of.
+    The k largest products of energy and cosine, as the official code has it, in an exhaustive search. With energies below 0 the product turns around; it is warned of.
 
     >>> import torch, farfield as ff
     >>> bank = ff.Outputs(features=torch.tensor([[1.0, 0.0], [0.0, 2.0]]), logits=torch.tensor([[9.0, 0.0], [8.0, 0.0]]))
@@ -46,7 +45,7 @@ class NNGuide(Detector):
         self.k = k
 
     @classmethod
-    def fit(cls, train: Data, *, k: int = 10, bank: int | None = None, seed: int = 0) -> NNGuide:
+    def fit(cls, train: Data, *, k: int = 10, bank: int | None = None, seed: int = 0, bits: int = 32) -> NNGuide:
         """Keeps the training features times their energies, or those of a balanced sample.
 
         Args:
@@ -54,13 +53,15 @@ class NNGuide(Detector):
             k: how many neighbours, from 1; the paper takes 10.
             bank: rows to keep of each class (of all, without labels): those with the lowest hash of `(seed, id)`; all by default. The paper takes 1 %.
             seed: of that choice.
+            bits: of each number of the bank, 32 or 16; the scores are those of the numbers as they were kept.
 
         Raises:
-            InputError: for a bad option or bad data, or `k` beyond the bank.
+            InputError: for a bad option or bad data, `k` beyond the bank, or numbers beyond what 16 bits can hold.
         """
         require(k >= 1, "NNGuide", "k", k, "k >= 1")
         require(bank is None or bank >= 1, "NNGuide", "bank", bank, "bank >= 1, or none for all")
         require(seed >= 0, "NNGuide", "seed", seed, "seed >= 0")
+        require(bits in (16, 32), "NNGuide", "bits", bits, "bits 16 or 32")
         least = torch.inf
 
         def row_of(chunk: Outputs) -> Tensor:
@@ -70,21 +71,19 @@ class NNGuide(Detector):
             least = min(least, float(energies.min()))
             return energies * normalized(chunk.features)
 
-        kept = bank_of(train, cls.fit_needs, "NNGuide", row_of, bank, seed)
+        kept = bank_of(train, cls.fit_needs, "NNGuide", row_of, bank, seed, bits)
         if k > len(kept):
             raise InputError(f"NNGuide needs k <= {len(kept)}, the size of its bank; got k={k}. Lower `k`" + (" or raise `bank`." if bank else "."))
         if least <= 0:
             warn(f"The energy of a training sample is {least:.3g}, not above 0; NNGuide's products turn around there.")
         return cls(k=k, bank=kept, fingerprint=fingerprint_of(train))
 
+    def rows(self) -> int:
+        """As many as the search takes at once."""
+        return search.ROWS
+
     def score(self, logits: Float[Tensor, "n c"], features: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits` and `features`, in squared units of the logits."""
-        z = normalized(features)
-        best = z[:, :0]
-        for start in range(0, len(self.bank), _BLOCK):
-            block = double(self.bank[start : start + _BLOCK])
-            best = torch.cat([best, (z @ block.T).topk(min(self.k, len(block)), 1, sorted=False).values], 1)
-            if start:
-                best = best.topk(min(self.k, best.shape[1]), 1, sorted=False).values
+        best = search.largest(normalized(features), self.bank, self.k)
         # S = LSE(v) mean_k (e_i z_i.z)
         return (double(logits).logsumexp(1) * best.mean(1)).to(features)
