@@ -107,7 +107,7 @@ CASES = {
         {
             "members": {"members": "msp/mahalanobis"},
             "by": {"by": "minimum"},
-            **{by: {"by": by} for by in ("fisher", "cauchy")},
+            "another": {"by": "fisher"},
             "tail": {"tail": 0.4},
         },
         {"members": "msp", "by": "vote", "tail": 0.0},

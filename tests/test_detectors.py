@@ -382,12 +382,13 @@ def test_every_method_says_when_to_take_it_and_what_it_costs() -> None:
         assert method.use and method.cost.startswith("scoring O(") and "; fitting " in method.cost, name
 
 
-def test_the_z_scores_of_a_panel_are_the_loops() -> None:
+@pytest.mark.parametrize("by", ["z-score", "cauchy"])
+def test_other_combinations_of_a_panel_are_the_loops(by: str) -> None:
     easy = world()
     with pytest.warns(FarfieldWarning, match="no calibration data"):
-        panel = Panel.fit(easy.train, by="z-score")
+        panel = Panel.fit(easy.train, by=by)
     for test in (easy.id, easy.ood):
-        expected = oracles.panel(arrays(easy.train), arrays(test), by="z-score")
+        expected = oracles.panel(arrays(easy.train), arrays(test), by=by)
         torch.testing.assert_close(panel(test).double(), torch.from_numpy(expected), rtol=1e-5, atol=1e-5)
 
 

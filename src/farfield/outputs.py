@@ -172,7 +172,7 @@ class Outputs:
         """The chosen samples; a slice copies nothing."""
         taps = {name: column[rows] for name, column in self.taps.items()}
         chosen = {name: column[rows] for name, column in self.columns().items() if name not in taps}
-        return replace(self.having(**chosen), taps=taps)
+        return replace(self, taps=taps, **chosen)  # type: ignore[arg-type]
 
     def having(self, **columns: Tensor | None) -> Outputs:
         """The same with some columns replaced, or left out where given as `None`."""
@@ -182,7 +182,7 @@ class Outputs:
         """The same on another device; the head goes along."""
         taps = {name: column.to(device) for name, column in self.taps.items()}
         moved = {name: column.to(device) for name, column in self.columns().items() if name not in taps}
-        return replace(self.having(**moved), taps=taps, head=None if self.head is None else self.head.to(device))
+        return replace(self, **moved, taps=taps, head=None if self.head is None else self.head.to(device))  # type: ignore[arg-type]
 
     def predictions(self) -> Int64[Tensor, " n"]:
         """The class of each sample, by the head's rule."""
