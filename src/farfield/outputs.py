@@ -46,6 +46,10 @@ class Head:
                 f"A head has a weight (classes, features) and a bias (classes,); got {tuple(self.weight.shape)} and {tuple(self.bias.shape)}."
             )
         if self.groups is not None:
+            if self.groups.ndim != 1 or self.groups.is_floating_point() or self.groups.is_complex():
+                raise InputError(
+                    f"`groups` of a head are whole numbers, one for each logit; got {self.groups.dtype} of shape {tuple(self.groups.shape)}."
+                )
             object.__setattr__(self, "groups", self.groups.long())
             _check_groups(self.groups.tolist(), len(self.weight))
 
@@ -172,7 +176,7 @@ class Outputs:
         """The chosen samples; a slice copies nothing."""
         taps = {name: column[rows] for name, column in self.taps.items()}
         chosen = {name: column[rows] for name, column in self.columns().items() if name not in taps}
-        return replace(self.having(**chosen), taps=taps)
+        return replace(self, taps=taps, **chosen)  # type: ignore[arg-type]
 
     def having(self, **columns: Tensor | None) -> Outputs:
         """The same with some columns replaced, or left out where given as `None`."""
