@@ -31,6 +31,7 @@ from farfield.benchmark.gather import GIVEN, Gathered, Passing, accuracy, check_
 from farfield.benchmark.results import Results
 from farfield.benchmark.rows import ScoredSet, rank, rows_of, scored
 from farfield.classifier import Classifier
+from farfield.classifier.classifier import PROBES, move
 from farfield.collect import Progress
 from farfield.data.images import Suite
 from farfield.detectors.base import Detector, Fitter
@@ -40,7 +41,7 @@ from farfield.files import put
 from farfield.inputs import limited
 from farfield.outputs import Outputs, chunks
 from farfield.store import Stored
-from farfield.taps import Tap
+from farfield.taps import Tap, watch
 
 SCORED = 65_536  # samples scored at a time
 COLUMNS = ("classes", "labels", "clusters")  # what lies beside the scores
@@ -92,9 +93,17 @@ def run(
             name = GIVEN if classifier is None else classifier.name
             training = {key: suite.splits[key] for key in ("train",) if key in suite.splits}
             tested = {"test": suite.splits["test"], **{ood.name: ood.load for ood in suite.ood}}
+            unable = {key: why for key, fitter in detectors.items() if (why := refusal(classifier, fit_taps_of(fitter))) is not None}
+            able = {key: fitter for key, fitter in detectors.items() if key not in unable}
             with timed(seconds, "collect"), _noting(results, name):
-                gathered = gather(classifier, suite, training, passing, lambda n: union(fit_taps_of(f) for f in detectors.values() if all_of(f, n)))
-            looking = fit_looking(classifier, gathered, detectors, passing, cost, results, name)
+                gathered = gather(
+                    classifier,
+                    suite,
+                    training,
+                    passing,
+                    lambda n, able=able: union(fit_taps_of(f) for f in able.values() if all_of(f, n)),  # type: ignore[misc]
+                )
+            looking = unable | fit_looking(classifier, gathered, able, passing, cost, results, name)
             taps = union(made.taps() for made in looking.values() if isinstance(made, Detector))
             with timed(seconds, "collect"), _noting(results, name):
                 gathered |= gather(classifier, suite, tested, passing, lambda _, taps=taps: taps)  # type: ignore[misc]
@@ -248,6 +257,18 @@ def all_of(fitter: Fitter, samples: int) -> bool:
     return most is None or most >= samples
 
 
+def refusal(classifier: Classifier | None, taps: Sequence[Tap]) -> InputError | None:
+    """Why a classifier cannot make the columns of taps, if so: told by a few made-up inputs, since a pass over pictures makes those of all detectors."""
+    if classifier is None or not taps:
+        return None
+    try:
+        probe: Any = move(classifier.probe(), lambda x: x.to(classifier.device))
+        watch(classifier, probe, torch.arange(PROBES, device=classifier.device), taps)
+    except InputError as error:
+        return error
+    return None
+
+
 def fit_looking(
     classifier: Classifier | None,
     gathered: Mapping[str, Gathered],
@@ -286,7 +307,9 @@ def fit_looking(
                         some[most] = passing.over(classifier, limited(train.data, most), f"{most} of train", taps)
                 fit_on = some[most]
             with timed(spent, "fit"), _quietly(results, name, key):
-                fitted[key] = fitter(fit_on)
+                fitted[key] = made = fitter(fit_on)
+            if (why := refusal(classifier, made.taps())) is not None:
+                fitted[key] = why
         except InputError as error:
             fitted[key] = error
         cost[key]["fit_seconds"] += spent.get("fit", 0.0)
