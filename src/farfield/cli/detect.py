@@ -66,7 +66,7 @@ def fit(
     from farfield.collect import collect
     from farfield.data.order import read_class_map
     from farfield.detectors import parse
-    from farfield.detectors.compose import check_ranges
+    from farfield.detectors.compose import check_ranges, fit_taps_of, most_of
     from farfield.outputs import Outputs
     from farfield.store import Stored
 
@@ -89,8 +89,12 @@ def fit(
                 f"The ID training data {id_train} are {len(pictures)} samples and the model has {classifier.classes} classes; give at least one of each."
             )
         make_folder(store, "--store")
+        pictures = inputs.limited(pictures, most_of(fitter))
         with progress_bar() as step:
-            train = collect(classifier, pictures, out=store, batch_size=batch_size, workers=workers, strict=strict, name="train", progress=step)
+            train = collect(
+                classifier, pictures, out=store, batch_size=batch_size, workers=workers, strict=strict, name="train", taps=fit_taps_of(fitter),
+                progress=step,
+            )  # fmt: skip
     made = fitter(train)
     make_folder(out.parent)
     made.save(out)
@@ -157,8 +161,9 @@ def score(
             assert classifier is not None
             with progress_bar() as step:
                 outputs = collect(
-                    classifier, entry, out=store, batch_size=batch_size, workers=workers, strict=strict, name=text, empty=True, progress=step
-                )
+                    classifier, entry, out=store, batch_size=batch_size, workers=workers, strict=strict, name=text, empty=True, taps=judge.taps(),
+                    progress=step,
+                )  # fmt: skip
         rows += _rows(judge, outputs, lambda row, text=text, entry=entry: inputs.name_of(entry, row, text), labels)
     written = "".join(_written(rows, format))
     if out is None:
