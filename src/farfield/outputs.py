@@ -46,6 +46,10 @@ class Head:
                 f"A head has a weight (classes, features) and a bias (classes,); got {tuple(self.weight.shape)} and {tuple(self.bias.shape)}."
             )
         if self.groups is not None:
+            if self.groups.ndim != 1 or self.groups.is_floating_point() or self.groups.is_complex():
+                raise InputError(
+                    f"`groups` of a head are whole numbers, one for each logit; got {self.groups.dtype} of shape {tuple(self.groups.shape)}."
+                )
             object.__setattr__(self, "groups", self.groups.long())
             _check_groups(self.groups.tolist(), len(self.weight))
 
@@ -67,8 +71,11 @@ class Head:
             return logits.argmax(1)
         places = group_places(self.groups).to(logits.device)
         grouped = in_groups(logits, places)
-        own = (grouped - grouped.logsumexp(2, keepdim=True))[:, :, 1:]  # without "others"
-        return self.groups.to(logits.device)[places[:, 1:].flatten()[own.flatten(1).argmax(1)]]
+        top, best = grouped[:, :, 1:].max(2, keepdim=True)  # without "others"
+        # log p / (1 - p) of each group's best class: probabilities near 1 would tie
+        odds = (top - grouped.scatter(2, best + 1, -torch.inf).logsumexp(2, keepdim=True))[:, :, 0]
+        group = odds.argmax(1)
+        return self.groups.to(logits.device)[places[group, best[:, :, 0].gather(1, group[:, None])[:, 0] + 1]]
 
     def to(self, device: torch.device | str) -> Head:
         """The same on another device."""

@@ -206,10 +206,12 @@ class Stored:
         """One shard; the tensors are mapped, not read, until they are used.
 
         Raises:
-            InputError: when the shard is missing or broken.
+            InputError: when the shard is missing or broken, or a tap's column is of other samples than the shard has now.
         """
         tensors = self._tensors(self.path(shard))
         for tap in self.taps:
+            if self.tap_path(shard, tap).exists() and not self.has_tap(shard, tap):
+                raise InputError(f"{self.tap_path(shard, tap)} is broken, or of other samples than its shard. Run `collect` again to write it anew.")
             tensors |= self._tensors(self.tap_path(shard, tap))
         weight, bias, groups = (tensors.pop(f"head.{part}", None) for part in ("weight", "bias", "groups"))
         head = None if weight is None or bias is None else Head(weight, bias, groups)

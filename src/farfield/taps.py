@@ -109,10 +109,10 @@ def _pass(classifier: Classifier, batch: Tensor, rows: Tensor, taps: Sequence[Ta
     """One pass: every branch is joined to the batch where it leaves it, so that what comes after runs once."""
     n, blocks = len(batch), classifier.blocks
     leaving = [(tap.name, block, change) for tap in taps for block, change in tap.branches(len(blocks)).items()]
-    leaving.sort(key=lambda branch: branch[1])
     if (maps or leaving) and not blocks:
         raise InputError(f"{classifier.name} has no blocks that could be found; name them: Classifier.wrap(..., blocks=[...]).")
     kept: dict[int, Tensor] = {}
+    joined: list[tuple[str, int]] = []  # the branches, in the order in which the blocks run, which need not be that of their numbers
     last = bool(getattr(classifier.module, "output_fmt", None) == "NHWC")
 
     def hook(block: int) -> Callable[..., Any]:
@@ -120,9 +120,16 @@ def _pass(classifier: Classifier, batch: Tensor, rows: Tensor, taps: Sequence[Ta
             whole = _tensor_of(output, classifier, block)
             if block in kept:
                 raise InputError(f"The block {blocks[block]!r} of {classifier.name} runs more than once in a pass. Name other `blocks`.")
-            plain = _maps_of(whole[:n], last)
+            if len(whole) != n * (1 + len(joined)):
+                raise InputError(
+                    f"The block {blocks[block]!r} of {classifier.name} puts out {tuple(whole.shape)} for {n * (1 + len(joined))} inputs, "
+                    "so its rows are not samples. Name other `blocks`."
+                )
+            plain = _maps_of(whole[:n].clone(), last)  # what comes after may write into the block's output
             kept[block] = plain
-            changed = [_like(change(plain), whole[:n], last) for _, at, change in leaving if at == block]
+            here = [(name, change) for name, at, change in leaving if at == block]
+            joined.extend((name, block) for name, _ in here)
+            changed = [_like(change(plain), whole[:n], last) for _, change in here]
             return _with_tensor(output, torch.cat([whole, *changed])) if changed else None
 
         return heard
@@ -133,18 +140,25 @@ def _pass(classifier: Classifier, batch: Tensor, rows: Tensor, taps: Sequence[Ta
             handle = classifier.module.get_submodule(blocks[block]).register_forward_hook(hook(block))
             stack.callback(handle.remove)
         try:
-            outputs = classifier.outputs(batch, gradients=gradients)
+            outputs = classifier.outputs(batch.clone(), gradients=gradients)  # some models write into their input
         except RuntimeError as error:
-            if not leaving or ("size" not in str(error) and "shape" not in str(error)):
+            if not joined or ("size" not in str(error) and "shape" not in str(error)):
                 raise
-            raise InputError(
-                f"{classifier.name} ties what comes after {blocks[leaving[0][1]]!r} to the size of the batch, so no changed maps can run there."
-            ) from error
-    parts = [outputs[start : start + n] for start in range(0, n * (1 + len(leaving)), n)] if n else [outputs] * (1 + len(leaving))
-    if len(outputs) != n * (1 + len(leaving)) or (maps and len(kept) != len(blocks)):
-        raise InputError(f"{classifier.name} does not run all of its blocks {', '.join(blocks)} once in a pass. Name other `blocks`.")
-    branches = {(name, block): part for (name, block, _), part in zip(leaving, parts[1:], strict=True)}
+            raise _tied(classifier, joined[0][1]) from error
+    if silent := [blocks[block] for block in wanted if block not in kept]:
+        raise InputError(f"{classifier.name} does not run its block {silent[0]!r} in a pass. Name other `blocks`.")
+    if len(outputs) != n * (1 + len(joined)):
+        raise _tied(classifier, joined[0][1]) if joined else InputError(f"{classifier.name} puts out {len(outputs)} rows for {n} inputs.")
+    parts = [outputs[start : start + n] for start in range(0, n * (1 + len(joined)), n)] if n else [outputs] * (1 + len(joined))
+    branches = dict(zip(joined, parts[1:], strict=True))
     return Seen(classifier, batch, rows, parts[0], tuple(kept[block] for block in wanted) if maps else (), branches)
+
+
+def _tied(classifier: Classifier, block: int) -> InputError:
+    """Why changed maps cannot run to the end along with the batch."""
+    return InputError(
+        f"{classifier.name} ties what comes after {classifier.blocks[block]!r} to the size of the batch, so no changed maps can run there."
+    )
 
 
 def _tensor_of(output: Any, classifier: Classifier, block: int) -> Tensor:
@@ -158,7 +172,10 @@ def _tensor_of(output: Any, classifier: Classifier, block: int) -> Tensor:
 
 def _with_tensor(output: Any, changed: Tensor) -> Any:
     """The same output with its tensor replaced."""
-    return type(output)([changed, *output[1:]]) if isinstance(output, tuple | list) else changed
+    if not isinstance(output, tuple | list):
+        return changed
+    parts = [changed, *output[1:]]
+    return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)  # a named tuple takes its parts one by one
 
 
 def channels_last(shape: Sequence[int], told: bool) -> bool:

@@ -144,10 +144,10 @@ def classes_of(classifier: Classifier | None, gathered: Mapping[str, Gathered]) 
         return classifier.classes
     for entry in gathered.values():
         first = next(chunks(entry.outputs), None)
+        if first is not None and first.head is not None:
+            return first.head.classes
         if first is not None and first.logits is not None:
             return first.logits.shape[1]
-        if first is not None and first.head is not None:
-            return len(first.head.weight)
     return 0
 
 

@@ -11,6 +11,7 @@ import torch
 from farfield.benchmark.gather import Gathered, Passing, timed
 from farfield.benchmark.results import Results, noting, quietly
 from farfield.classifier import Classifier
+from farfield.classifier.classifier import PROBES, move
 from farfield.detectors.base import Detector, Fitter
 from farfield.detectors.compose import fit_taps_of, looks_inside, most_of, passes_of
 from farfield.errors import InputError
@@ -96,8 +97,8 @@ def on_probe(classifier: Classifier | None, detectors: Mapping[str, Fitter]) -> 
 
 def try_taps(classifier: Classifier, taps: Sequence[Tap]) -> None:
     """Raises where a classifier does not have what taps look for, before all the data go through it."""
-    probe: Any = classifier.probe()
-    watch(classifier, probe, torch.arange(len(of_probe(classifier)), device=classifier.device), taps)
+    probe: Any = move(classifier.probe(), lambda x: x.to(classifier.device))
+    watch(classifier, probe, torch.arange(PROBES, device=classifier.device), taps)
 
 
 def of_probe(classifier: Classifier) -> Outputs:

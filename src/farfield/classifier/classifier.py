@@ -199,8 +199,10 @@ class Classifier:
         return replace(self.found.head(heard, logits), groups=self.groups)
 
     def fingerprint(self) -> str:
-        """A hash of the modules, their code, settings and tensors, and how they are called: who said these outputs."""
-        return hash_of(self.module, self.call) if self.groups is None else hash_of(self.module, self.call, self.groups)
+        """A hash of the modules, their code, settings and tensors, how they are called, and the blocks where others were named: who said these outputs."""
+        found = blocks_of(self.module, () if self.found is None else self.found.names)
+        groups = () if self.groups is None else (self.groups,)
+        return hash_of(self.module, self.call, *groups, *(() if self.blocks == found else (self.blocks,)))
 
     def outputs(self, batch: Batch, *, gradients: bool = False) -> Outputs:
         """Logits, and features where there is a head, of one batch of inputs, in one pass; with gradients only where they are asked for."""

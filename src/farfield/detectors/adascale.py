@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of, head_of, require
+from farfield.errors import InputError
 from farfield.outputs import Data, validated
 from farfield.stats import double
 from farfield.taps import Seen, Tap
@@ -26,6 +27,8 @@ class Shifted(Tap):
 
     def column(self, seen: Seen) -> Float[Tensor, "n d"]:
         """From the gradient of the batch."""
+        if seen.outputs.features is None:
+            raise InputError(f"AdaScale needs features, and {seen.classifier.name} has no linear head that could be found. Pass it as `layer`.")
         gradient = seen.gradient(lambda again: again.outputs.columns()["logits"].amax(1))
         sizes = gradient.abs().flatten(1)
         least = sizes.kthvalue(max(1, int(self.share * sizes.shape[1])), 1).values

@@ -26,8 +26,8 @@ class Nudged(Tap):
     def column(self, seen: Seen) -> Float[Tensor, "n c"]:
         """From the batch and its gradient."""
         gradient = seen.gradient(self._margin)
-        step = torch.where(gradient >= 0, self.eps, -self.eps)
-        logits = seen.again(seen.batch.to(gradient) - step).outputs.logits
+        signs = torch.where(gradient >= 0, 1.0, -1.0).to(gradient)
+        logits = seen.again(seen.batch.to(gradient) - self.eps * signs).outputs.logits
         assert logits is not None
         return logits
 
