@@ -14,7 +14,7 @@ from farfield.detectors import CATALOGUE, SHAPERS
 from farfield.report.render import percent
 
 PAGE = Path(__file__).with_name("choosing.md")
-ALL = [*CATALOGUE, *(f"{name}+energy" for name in SHAPERS)]
+ALL = [*(name for name in CATALOGUE if name != "mos"), *(f"{name}+energy" for name in SHAPERS)]
 NETWORKS = {"glyphs-200-resnet": "Glyphs, ResNet", "glyphs-200-bit": "Glyphs, BiT", "glyphs-200-vit": "Glyphs, ViT"}
 # OpenOOD v1.5, the leaderboard of July 2025: AUROC near / far, means alone. `-` where it has none.
 BOARD = ("CIFAR-10, ResNet-18", "ImageNet, ResNet-50", "ImageNet, Swin-T", "ImageNet, ViT-B/16")
@@ -39,6 +39,9 @@ PUBLISHED = {
     "react+energy": ("87.1 / 90.4", "77.4 / 93.7", "75.6 / 88.2", "69.3 / 85.7"),
     "ash-b+energy": ("75.3 / 78.5", "78.2 / 95.7", "46.5 / 44.6", "53.2 / 51.6"),
     "scale+energy": ("82.6 / 86.4", "81.4 / 96.5", "-", "-"),
+    "odin": ("82.9 / 88.0", "74.8 / 89.5", "68.2 / 73.3", "-"),
+    "rankfeat": ("79.5 / 75.9", "51.0 / 53.9", "-", "-"),
+    "adascale": ("83.9 / 88.0", "84.4 / 97.3", "-", "-"),
     "dice+energy": ("78.3 / 84.2", "73.1 / 91.0", "48.5 / 60.4", "65.4 / 82.3"),
 }
 
