@@ -129,23 +129,16 @@ class Panel(Detector):
 
     def combined(self, scores: Float64[Tensor, "n j"]) -> Float64[Tensor, " n"]:
         """The panel's score from its members'."""
-        known = self.known.to(scores)
         if self.by == "z-score":
-            middle = known.median(1).values
-            spread = 1.4826 * (known - middle[:, None]).abs().median(1).values
-            return ((scores - middle) / torch.where(spread > 0, spread, 1.0)).clamp(-CLIP, CLIP).mean(1)
-        logs = self.log_p(scores)
-        if self.by == "minimum":
-            return logs.amin(1)
-        if self.by == "fisher":
-            return logs.sum(1)
-        if self.by == "cauchy":
-            # one that is surely usual, P = 1, must not cancel the others: at most 1 - 1 / (n + 1); tan near pi / 2 is 1 / (pi P)
-            p = logs.clamp(-600.0, math.log1p(-1 / (known.shape[1] + 1))).exp()
-            t = torch.where(p < 1e-6, 1 / (math.pi * p), torch.tan((0.5 - p.clamp_min(1e-6)) * math.pi)).mean(1)
-            return -t.sign() * t.abs().log1p()
-        # S = log(J / sum_j 1 / P_j)
-        return math.log(logs.shape[1]) - (-logs).logsumexp(1)
+            return self.z(scores).mean(1)
+        return together(self.log_p(scores), self.by, self.known.shape[1])
+
+    def z(self, scores: Float64[Tensor, "n j"]) -> Float64[Tensor, "n j"]:
+        """Each member's robust z-score, clipped."""
+        known = self.known.to(scores)
+        middle = known.median(1).values
+        spread = 1.4826 * (known - middle[:, None]).abs().median(1).values
+        return ((scores - middle) / torch.where(spread > 0, spread, 1.0)).clamp(-CLIP, CLIP)
 
     def log_p(self, scores: Float64[Tensor, "n j"]) -> Float64[Tensor, "n j"]:
         """The log of each member's p-value."""
@@ -160,6 +153,21 @@ class Panel(Detector):
         heavy = -(xi * below).log1p() / torch.where(xi > 0, xi, 1.0)
         tail = math.log((1 + k) / (n + 1)) + torch.where(xi > 0, heavy, -below)
         return torch.where(scores < known[:, k - 1], tail, body)
+
+
+def together(logs: Float64[Tensor, "n j"], by: str, calibration: int) -> Float64[Tensor, " n"]:
+    """The combined score of the logs of p-values that so many calibration samples gave, by one of `BY` but the z-score."""
+    if by == "minimum":
+        return logs.amin(1)
+    if by == "fisher":
+        return logs.sum(1)
+    if by == "cauchy":
+        # one that is surely usual, P = 1, must not cancel the others: at most 1 - 1 / (n + 1); tan near pi / 2 is 1 / (pi P)
+        p = logs.clamp(-600.0, math.log1p(-1 / (calibration + 1))).exp()
+        t = torch.where(p < 1e-6, 1 / (math.pi * p), torch.tan((0.5 - p.clamp_min(1e-6)) * math.pi)).mean(1)
+        return -t.sign() * t.abs().log1p()
+    # S = log(J / sum_j 1 / P_j)
+    return math.log(logs.shape[1]) - (-logs).logsumexp(1)
 
 
 def fitters_of(members: str) -> list[Fitter]:
