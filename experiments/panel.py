@@ -71,7 +71,7 @@ NOISE = 100  # pictures of a noise family, in design
 OTHERS = 500  # pictures of the other sets, in design
 NORMALIZE = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 SGD = Recipe(epochs=4, batch_size=128, lr=0.1, weight_decay=5e-4, optimizer="sgd", warmup=0.1)
-ADAM = Recipe(epochs=6, batch_size=128, lr=1.5e-3, weight_decay=0.05, optimizer="adamw", warmup=0.1)
+ADAM = Recipe(epochs=7, batch_size=128, lr=1e-3, weight_decay=0.05, optimizer="adamw", warmup=0.1)
 
 
 def normalised(logits: Tensor, labels: Tensor) -> Tensor:

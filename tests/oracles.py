@@ -383,7 +383,11 @@ def log_p(known: np.ndarray, score: float, tail: float) -> float:
 
 
 def panel(train: Arrays, test: Arrays, members: str = "gen/relative-mahalanobis/residual", by: str = "harmonic", tail: float = 0.05) -> np.ndarray:
-    known = {"gen": gen, "relative-mahalanobis": relative, "residual": residual, "msp": msp, "mahalanobis": mahalanobis}
+    known = {
+        **{"msp": msp, "maxlogit": maxlogit, "energy": energy, "gen": gen, "knn": knn, "nnguide": nnguide, "she": she, "fdbd": fdbd},
+        **{"mahalanobis": mahalanobis, "mahalanobis++": mahalanobis_pp, "relative-mahalanobis": relative, "relative-mahalanobis++": relative_pp},
+        **{"residual": residual, "vim": vim},
+    }
     mine = fifth(train["ids"])
     part = {name: value if name in ("weight", "bias") else value[~mine] for name, value in train.items()}
     held = {name: value if name in ("weight", "bias") else value[mine] for name, value in train.items()}

@@ -44,7 +44,7 @@ class Panel(Detector):
 
     use = "Where pictures of any kind may come, noise as well as near-OOD, and some ID data are left to calibrate on."
     fails = "It is at most as good on one kind of OOD as its best member there, and mostly a little worse."
-    cost = "that of its members; O(n) comparisons a member with n calibration samples"
+    cost = "scoring O(n) a member with n calibration samples, beside what the members cost; fitting its members, and O(n log n) a member"
     needs: tuple[str, ...] = ("logits", "features")
     fit_needs = ("logits", "features", "labels", "head")
     passes = 3
