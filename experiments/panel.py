@@ -64,6 +64,7 @@ MEMBERS = (
     *("knn", "nnguide", "she", "residual", "vim", "fdbd"),
 )
 TAIL = (0.02, 0.05, 0.1)
+PROPOSED = ("gen", "relative-mahalanobis", "residual")  # harmonic, tail 0.05: the panel before this experiment. Shown beside; no part of the verdict
 MOST = 4  # members
 PRICE = 0.02  # AUROC that a panel may cost near
 CLOSE = 0.005  # AUROC within which the smaller panel is taken
@@ -326,7 +327,7 @@ def design(out: Path) -> None:
         f"{rule}, {size} members": max(((j[i], name_of(every[i])) for i in allowed if every[i][1] == rule and len(every[i][0]) == size), default=None)
         for rule in BY for size in range(2, MOST + 1)
     }  # fmt: skip
-    before = every.index((("gen", "relative-mahalanobis", "residual"), "harmonic", 0.05))
+    before = every.index((PROPOSED, "harmonic", 0.05))
     result = {
         "members": "/".join(members), "by": by, "tail": tail, "J": j[index], "N": n[index], "panels": len(every), "allowed": len(allowed),
         "accuracy": accuracy, "best near": dict(zip(names, best_near.tolist(), strict=True)),
@@ -382,14 +383,17 @@ def judge(out: Path) -> None:
         panel = panel_of(stacked(scores["calibration"], members), by, tail)
         ours = {key: combined(panel, stacked(entry, members)).numpy() for key, entry in scores.items() if key != "calibration"}
         singles = {member: {key: entry[member].numpy() for key, entry in scores.items() if key != "calibration"} for member in MEMBERS}
-        lines[name] = {label: figures_of(values) for label, values in {"panel": ours, **singles}.items()}
+        old = panel_of(stacked(scores["calibration"], PROPOSED), "harmonic", 0.05)
+        before = {key: combined(old, stacked(entry, PROPOSED)).numpy() for key, entry in scores.items() if key != "calibration"}
+        shown_scores = {"panel": ours, "proposed": before, **singles}
+        lines[name] = {label: figures_of(values) for label, values in shown_scores.items()}
         classifiers[name] = {
-            "sets": {label: {key: metrics.auroc(v["id"], v[key]) for key in v if key != "id"} for label, v in {"panel": ours, **singles}.items()},
+            "sets": {label: {key: metrics.auroc(v["id"], v[key]) for key in v if key != "id"} for label, v in shown_scores.items()},
             "figures": lines[name], "differences": differences(ours, singles, lines[name], clusters),
             "calibration": by_size(scores, members, by, tail),
         }  # fmt: skip
         say(f"{name}: judged")
-    mean = {label: np.mean([entry[label] for entry in lines.values()], axis=0).tolist() for label in ("panel", *MEMBERS)}
+    mean = {label: np.mean([entry[label] for entry in lines.values()], axis=0).tolist() for label in ("panel", "proposed", *MEMBERS)}
     tops = {column: max((mean[m][i], m) for m in MEMBERS) for i, column in enumerate(COLUMNS)}
     verdict = {
         "worst set above every single score's": mean["panel"][0] > tops["worst"][0],
@@ -400,7 +404,7 @@ def judge(out: Path) -> None:
     write(out / "judge.json", result)
     print(f"Panel {choice['members']}, {by}, tail {tail}. AUROC in percent, worst set / mean over sets / near.\n")
     table(["score", *models.SHIPPED, "mean"], [
-        [label, *(shown(lines[name][label]) for name in models.SHIPPED), shown(mean[label])] for label in ("panel", *sorted(MEMBERS, key=lambda m: -mean[m][0]))
+        [label, *(shown(lines[name][label]) for name in models.SHIPPED), shown(mean[label])] for label in ("panel", "proposed", *sorted(MEMBERS, key=lambda m: -mean[m][0]))
     ])  # fmt: skip
     table(["classifier", "against", "worst", "mean", "near"], [
         [name, against, *(f"{label}{100 * d['difference']:+.1f} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})" for d in cells for label in [f"{d['of']} " if against == "the best" else ""])]
