@@ -389,8 +389,14 @@ def log_p(known: np.ndarray, score: float, tail: float) -> float:
     return float(at - np.log1p(xi * (begin - score) / sigma) / xi)
 
 
-def panel(train: Arrays, test: Arrays, members: str = "gen/relative-mahalanobis/residual", by: str = "harmonic", tail: float = 0.05) -> np.ndarray:
-    known = {"gen": gen, "relative-mahalanobis": relative, "residual": residual, "msp": msp, "mahalanobis": mahalanobis}
+def panel(
+    train: Arrays, test: Arrays, members: str = "relative-mahalanobis/relative-mahalanobis++/she", by: str = "fisher", tail: float = 0.1
+) -> np.ndarray:
+    known = {
+        **{"msp": msp, "maxlogit": maxlogit, "energy": energy, "gen": gen, "knn": knn, "nnguide": nnguide, "she": she, "fdbd": fdbd},
+        **{"mahalanobis": mahalanobis, "mahalanobis++": mahalanobis_pp, "relative-mahalanobis": relative, "relative-mahalanobis++": relative_pp},
+        **{"residual": residual, "vim": vim},
+    }
     mine = fifth(train["ids"])
     part = {name: value if name in ("weight", "bias") else value[~mine] for name, value in train.items()}
     held = {name: value if name in ("weight", "bias") else value[mine] for name, value in train.items()}

@@ -107,7 +107,7 @@ CASES = {
         {
             "members": {"members": "msp/mahalanobis"},
             "by": {"by": "minimum"},
-            "another": {"by": "fisher"},
+            **{by: {"by": by, "members": "gen/relative-mahalanobis/residual"} for by in ("harmonic", "cauchy")},
             "tail": {"tail": 0.4},
         },
         {"members": "msp", "by": "vote", "tail": 0.0},

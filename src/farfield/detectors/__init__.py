@@ -86,7 +86,7 @@ SHAPERS: dict[str, type[Shaper]] = {
     "scale": Scale,
     "dice": DICE,
 }
-DEFAULTS = ("msp", "maxlogit", "energy", "react+energy", "mahalanobis", "knn")
+DEFAULTS = ("msp", "maxlogit", "energy", "react+energy", "mahalanobis", "relative-mahalanobis++", "knn")
 
 
 def parse(text: str) -> Fitter:

@@ -1,4 +1,4 @@
-"""The panel: several unlike detectors, any of which may raise the alarm."""
+"""The panel: several detectors that judge together, by one-sided p-values."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from farfield.errors import InputError
 from farfield.outputs import Data, Outputs, chunks
 from farfield.stats import double, hashed
 
-BY = ("harmonic", "minimum", "fisher", "cauchy", "z-score")
-MEMBERS = "gen/relative-mahalanobis/residual"
-FEWEST = 20  # calibration samples
+BY = ("fisher", "harmonic", "minimum", "cauchy", "z-score")
+MEMBERS = "relative-mahalanobis/relative-mahalanobis++/she"
+FEWEST = 10  # calibration samples
 KEPT_BACK = 5  # of so many training samples one calibrates, where there is nothing else
 CLIP = 10.0  # robust deviations that one member counts at most, in the z-score
 
 
 class Panel(Detector):
-    """Several detectors as one: how unusual the most alarmed of them finds a sample, compared with ID samples that none of them has seen.
+    """Several detectors as one: how unusual they find a sample, compared with ID samples that none of them has seen.
 
-    `P_j = (1 + number of calibration samples with S_j(x_i) <= S_j(x)) / (n + 1)`, small for OOD, and `S = log(J / sum_j 1 / P_j)`, the log of the harmonic
-    mean. A detector that finds a sample very usual cannot outvote one that finds it very unusual, as it would in a sum of scores.
+    `P_j = (1 + number of calibration samples with S_j(x_i) <= S_j(x)) / (n + 1)`, small for OOD, and `S = sum_j log P_j` (`fisher`). As no `P_j` is above
+    1, a detector that finds a sample very usual cannot outvote one that finds it very unusual, as it would in a sum of scores.
 
     Below the lowest share `tail` of the calibration scores `P_j` goes on as a generalised Pareto law, so that samples beyond all of them do not tie.
-    `by` combines otherwise: `minimum`, `S = min_j log P_j`; `fisher`, `S = sum_j log P_j`; `cauchy`, `S = -mean_j tan((1/2 - P_j) pi)` on a log scale;
-    `z-score`, the mean of robust z-scores (median, 1.4826 MAD) clipped at 10.
+    `by` combines otherwise: `harmonic`, `S = log(J / sum_j 1 / P_j)`; `minimum`, `S = min_j log P_j`; `cauchy`, `S = -mean_j tan((1/2 - P_j) pi)` on a
+    log scale; `z-score`, the mean of robust z-scores (median, 1.4826 MAD) clipped at 10. `S` is a score and no p-value: the members are not independent.
 
     >>> import torch, farfield as ff
     >>> random = torch.Generator().manual_seed(0)
@@ -38,19 +38,22 @@ class Panel(Detector):
     >>> panel(ff.Outputs(logits=torch.tensor([[4.0, 4.0, 4.0], [-9.0, -9.0, -9.0]])))[0] > -0.1
     tensor(True)
 
-    Source: the combination of one-sided p-values by their harmonic mean is Wilson's, "The harmonic mean p-value for combining dependent tests", PNAS 2019;
-    its use here is ours.
+    Source: Fisher, "Statistical Methods for Research Workers", 1925; by the harmonic mean Wilson, "The harmonic mean p-value for combining dependent
+    tests", PNAS 2019. Their use here is ours.
     """
 
-    use = "Where pictures of any kind may come, noise as well as near-OOD, and some ID data are left to calibrate on."
-    fails = "It is at most as good on one kind of OOD as its best member there, and mostly a little worse."
-    cost = "scoring O(n) comparisons with n calibration samples for each member, and the members' own; fitting that of the members"
+    use = "To let detectors of your choice judge together, where you have measured that they miss different things."
+    fails = (
+        "Its default members, the best of 18,928 panels on four other classifiers, have a lower AUROC on the worst set than `relative-mahalanobis` alone "
+        "on all six classifiers that ship (docs/panel.md)."
+    )
+    cost = "scoring O(n) a member with n calibration samples, beside what the members cost; fitting its members, and O(n log n) a member"
     needs: tuple[str, ...] = ("logits", "features")
-    fit_needs = ("logits", "features", "labels", "head")
-    passes = 3
+    fit_needs = ("logits", "features", "labels")
+    passes = 5
     paper = "Wilson, PNAS 2019"
     calibrated = True
-    search = {"by": BY, "tail": (0.02, 0.05, 0.1)}
+    search = {"by": BY, "tail": (0.1, 0.05, 0.02)}
     known: Tensor
     shape: Tensor
     scale: Tensor
@@ -72,7 +75,7 @@ class Panel(Detector):
         return [child for child in self.children() if isinstance(child, Detector)]
 
     @classmethod
-    def fit(cls, train: Data, calibration: Data | None = None, *, members: str = MEMBERS, by: str = "harmonic", tail: float = 0.05) -> Panel:
+    def fit(cls, train: Data, calibration: Data | None = None, *, members: str = MEMBERS, by: str = "fisher", tail: float = 0.1) -> Panel:
         """Fits the members on training data, and compares their scores on calibration data.
 
         Args:
@@ -80,11 +83,11 @@ class Panel(Detector):
             calibration: outputs of ID data that the classifier was not trained on, and that are like what will be scored. Without it a fifth of
                 the training data, which the members then do not see.
             members: detectors, joined by `/`; with options that have commas or `+` all in brackets, as `(gen/knn:k=10,bank=5/react+energy)`.
-            by: `harmonic`, `minimum`, `fisher`, `cauchy` or `z-score`.
+            by: `fisher`, `harmonic`, `minimum`, `cauchy` or `z-score`.
             tail: the share of the calibration scores that the law of the tail is fitted to, above 0 and at most 0.5.
 
         Raises:
-            InputError: for a bad option or bad data, or fewer than 20 calibration samples.
+            InputError: for a bad option or bad data, or fewer than 10 calibration samples.
         """
         require(by in BY, "Panel", "by", by, f"by to be one of {', '.join(BY)}")
         require(0 < tail <= 0.5, "Panel", "tail", tail, "0 < tail <= 0.5")
@@ -96,9 +99,8 @@ class Panel(Detector):
             )
             train, calibration = Part(train, lambda mine: ~mine), Part(train, lambda mine: mine)
         made = [fitter(train) for fitter in fitters]
-        scores = torch.cat(
-            [torch.stack([double(member(chunk)) for member in made], 1) for chunk in chunks(calibration) if len(chunk)] or [torch.empty(0, 1)]
-        )
+        parts = [precise(chunk) for chunk in chunks(calibration) if len(chunk)]
+        scores = torch.cat([torch.stack([member(part) for member in made], 1) for part in parts] or [torch.empty(0, 1)])
         if len(scores) < FEWEST:
             raise InputError(f"Panel needs {FEWEST} calibration samples to compare with; there are {len(scores)}. Give more.")
         if not torch.isfinite(scores).all():
@@ -123,29 +125,22 @@ class Panel(Detector):
 
     def score(self, *tensors: Tensor) -> Float[Tensor, " n"]:
         """From what the members read: in nats, at most 0 (`cauchy` and `z-score`: in units of their own)."""
-        columns = dict(zip(self.needs, tensors, strict=True))
-        scores = torch.stack([double(member.score(*(columns[need] for need in member.needs))) for member in self.members], 1)
+        columns = dict(zip(self.needs, map(double, tensors), strict=True))
+        scores = torch.stack([member.score(*(columns[need] for need in member.needs)) for member in self.members], 1)
         return self.combined(scores).to(tensors[0])
 
     def combined(self, scores: Float64[Tensor, "n j"]) -> Float64[Tensor, " n"]:
         """The panel's score from its members'."""
-        known = self.known.to(scores)
         if self.by == "z-score":
-            middle = known.median(1).values
-            spread = 1.4826 * (known - middle[:, None]).abs().median(1).values
-            return ((scores - middle) / torch.where(spread > 0, spread, 1.0)).clamp(-CLIP, CLIP).mean(1)
-        logs = self.log_p(scores)
-        if self.by == "minimum":
-            return logs.amin(1)
-        if self.by == "fisher":
-            return logs.sum(1)
-        if self.by == "cauchy":
-            # one that is surely usual, P = 1, must not cancel the others: at most 1 - 1 / (n + 1); tan near pi / 2 is 1 / (pi P)
-            p = logs.clamp(-600.0, math.log1p(-1 / (known.shape[1] + 1))).exp()
-            t = torch.where(p < 1e-6, 1 / (math.pi * p), torch.tan((0.5 - p.clamp_min(1e-6)) * math.pi)).mean(1)
-            return -t.sign() * t.abs().log1p()
-        # S = log(J / sum_j 1 / P_j)
-        return math.log(logs.shape[1]) - (-logs).logsumexp(1)
+            return self.z(scores).mean(1)
+        return together(self.log_p(scores), self.by, self.known.shape[1])
+
+    def z(self, scores: Float64[Tensor, "n j"]) -> Float64[Tensor, "n j"]:
+        """Each member's robust z-score, clipped."""
+        known = self.known.to(scores)
+        middle = known.median(1).values
+        spread = 1.4826 * (known - middle[:, None]).abs().median(1).values
+        return ((scores - middle) / torch.where(spread > 0, spread, 1.0)).clamp(-CLIP, CLIP)
 
     def log_p(self, scores: Float64[Tensor, "n j"]) -> Float64[Tensor, "n j"]:
         """The log of each member's p-value."""
@@ -160,6 +155,27 @@ class Panel(Detector):
         heavy = -(xi * below).log1p() / torch.where(xi > 0, xi, 1.0)
         tail = math.log((1 + k) / (n + 1)) + torch.where(xi > 0, heavy, -below)
         return torch.where(scores < known[:, k - 1], tail, body)
+
+
+def precise(outputs: Outputs) -> Outputs:
+    """Outputs in float64: a score far from zero that differs little among samples, rounded to float32, would tie where p-values count."""
+    columns = outputs.columns()
+    return outputs.having(**{name: double(columns[name]) for name in ("logits", "features") if name in columns})
+
+
+def together(logs: Float64[Tensor, "n j"], by: str, calibration: int) -> Float64[Tensor, " n"]:
+    """The combined score of the logs of p-values that so many calibration samples gave, by one of `BY` but the z-score."""
+    if by == "minimum":
+        return logs.amin(1)
+    if by == "fisher":
+        return logs.sum(1)
+    if by == "cauchy":
+        # one that is surely usual, P = 1, must not cancel the others: at most 1 - 1 / (n + 1); tan near pi / 2 is 1 / (pi P)
+        p = logs.clamp(-600.0, math.log1p(-1 / (calibration + 1))).exp()
+        t = torch.where(p < 1e-6, 1 / (math.pi * p), torch.tan((0.5 - p.clamp_min(1e-6)) * math.pi)).mean(1)
+        return -t.sign() * t.abs().log1p()
+    # S = log(J / sum_j 1 / P_j)
+    return math.log(logs.shape[1]) - (-logs).logsumexp(1)
 
 
 def fitters_of(members: str) -> list[Fitter]:
