@@ -103,7 +103,7 @@ class OpenMax(Detector):
         v, alpha = double(logits), min(self.alpha, logits.shape[1])
         top, which = v.topk(alpha, 1)
         distance = (v[:, None] - double(self.means)[which]).square().sum(2).sqrt()
-        log_x = (distance + SHIFT - double(self.least)[which]).log()
+        log_x = (distance + SHIFT - double(self.least)[which]).clamp_min(1e-300).log()  # what is nearer than the law begins is surely known
         # w = F(x) = 1 - exp(-(x / scale)^shape)
         w = -torch.expm1(-(double(self.shape)[which] * (log_x - double(self.log_scale)[which])).clamp_max(700).exp())
         omega = torch.arange(alpha, 0, -1, dtype=v.dtype, device=v.device) / alpha
