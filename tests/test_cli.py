@@ -141,7 +141,7 @@ def test_detectors_lists_all_and_tells_of_one() -> None:
     table = farfield("detectors", COLUMNS="200").stdout
     assert all(line["paper"] in table for line in found)
     one = farfield("detectors", "knn").stdout
-    assert "z_(k)" in one and ">>>" not in one and "Options: k=50, bank=none, seed=0." in one and "Sun et al., ICML 2022" in one
+    assert "z_(k)" in one and ">>>" not in one and "Options: k=50, bank=none, seed=0, bits=32." in one and "Sun et al., ICML 2022" in one
     assert "When: Features of training data" in one and "Known to fail: Near-OOD on ImageNet" in one and "Cost: scoring O(n d)" in one
     wrong = farfield("detectors", "knm")
     assert wrong.returncode == 2 and "did you mean 'knn'?" in wrong.stderr

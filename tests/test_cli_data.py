@@ -249,7 +249,7 @@ def test_a_model_without_a_head_runs_what_reads_logits(run: Run, tmp_path: Path)
     assert status == 0 and "no linear head" in err
     results = json.loads(out)
     assert {row["detector"] for row in results["rows"]} == {"msp", "maxlogit", "energy"}
-    assert {entry["detector"] for entry in results["refused"]} == {"mahalanobis", "knn", "react+energy"}
+    assert {entry["detector"] for entry in results["refused"]} == {"mahalanobis", "relative-mahalanobis++", "knn", "react+energy"}
 
 
 def test_limit_takes_from_every_class(run: Run, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ class MOS(Detector):
 
     >>> import torch, farfield as ff
     >>> head = ff.Head(torch.zeros(4, 1), torch.zeros(4), groups=torch.tensor([-1, 0, -1, 1]))
-    >>> two = ff.Outputs(logits=torch.tensor([[0.0, 9.0, 9.0, 0.0], [9.0, 0.0, 9.0, 0.0]]), head=head)
+    >>> two = ff.Outputs(logits=torch.tensor([[0.0, 3.0, 3.0, 0.0], [3.0, 0.0, 3.0, 0.0]]), head=head)
     >>> MOS.fit(two)(two)
-    tensor([9.0001e+00, 1.2339e-04])
+    tensor([3.0486, 0.0486])
 
     Source: Huang and Li, "MOS: Towards Scaling Out-of-distribution Detection for Large Semantic Space", CVPR 2021, equation 3.
     """
