@@ -109,7 +109,10 @@ class MultiLayerMahalanobis(Detector):
     """
 
     use = "Where OOD pictures differ in texture and low-level detail, which early blocks see."
-    fails = "Near-OOD and large label spaces: the published tables of MOS and of OpenOOD v1.5 have it last or nearly so; the last layer's Mahalanobis is the better default."
+    fails = (
+        "Near-OOD and large label spaces: the published tables of MOS and of OpenOOD v1.5 have it last or nearly so. Weights found against adversaries may "
+        "turn a block's score around: on one of three Glyphs networks its far AUROC is 33, on the others above 99 (docs/choosing.md)."
+    )
     cost = "scoring O(d^2 + cd) a block, with `eps` 2 forward passes and a backward pass a block more; fitting O(n d^2 + d^3) a block, and as many passes"
     needs: tuple[str, ...] = ("pooled",)
     fit_needs = ("labels", "pooled", "widths", "pooled adversaries")
