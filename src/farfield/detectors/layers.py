@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from farfield.detectors.base import Detector, at_least_float32, fingerprint_of, require
 from farfield.detectors.mahalanobis import Mahalanobis
+from farfield.detectors.odin import margin
 from farfield.errors import InputError
 from farfield.outputs import Data, Outputs, validated
 from farfield.stats import ClassMoments, double, hashed
@@ -57,15 +58,8 @@ class PooledOfAdversary(Tap):
 
     def column(self, seen: Seen) -> Float[Tensor, "n d"]:
         """From the gradient of the batch."""
-        gradient = seen.gradient(_margin)
+        gradient = seen.gradient(margin)
         return pooled(seen.again(seen.batch.to(gradient) + self.noise * gradient.sign(), maps=True))
-
-
-def _margin(seen: Seen) -> Float[Tensor, " n"]:
-    """What the cross-entropy of the predicted class rises with: `LSE_{c != y} v_c - v_y`."""
-    v = seen.outputs.columns()["logits"]
-    top, best = v.max(1, keepdim=True)
-    return v.scatter(1, best, -torch.inf).logsumexp(1) - top[:, 0]
 
 
 class NearerDistances(Tap):

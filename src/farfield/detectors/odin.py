@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,18 +27,18 @@ class Nudged(Tap):
 
     def column(self, seen: Seen) -> Float[Tensor, "n c"]:
         """From the batch and its gradient."""
-        gradient = seen.gradient(self._margin)
+        gradient = seen.gradient(partial(margin, temperature=self.temperature))
         signs = torch.where(gradient >= 0, 1.0, -1.0).to(gradient)
         logits = seen.again(seen.batch.to(gradient) - self.eps * signs).outputs.logits
         assert logits is not None
         return logits
 
-    def _margin(self, seen: Seen) -> Float[Tensor, " n"]:
-        assert seen.outputs.logits is not None
-        v = seen.outputs.logits / self.temperature
-        top, best = v.max(1, keepdim=True)
-        # m = LSE_{c != y} v_c - v_y
-        return v.scatter(1, best, -torch.inf).logsumexp(1) - top[:, 0]
+
+def margin(seen: Seen, temperature: float = 1.0) -> Float[Tensor, " n"]:
+    """What the cross-entropy of the predicted class `y` rises with: `LSE_{c != y} v_c / T - v_y / T`."""
+    v = seen.outputs.columns()["logits"] / temperature
+    top, best = v.max(1, keepdim=True)
+    return v.scatter(1, best, -torch.inf).logsumexp(1) - top[:, 0]
 
 
 class ODIN(Detector):
