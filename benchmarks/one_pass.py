@@ -115,7 +115,8 @@ def made_up(classifier: ff.Classifier, n: int, random: torch.Generator) -> Outpu
     assert head is not None
     c, d = head.weight.shape
     labels = torch.arange(n) % c
-    features = torch.randn(c, d, generator=random)[labels] + torch.randn(n, d, generator=random)
+    # Each class lies where the head looks for it, so that labels and logits go together.
+    features = (d**0.5 * torch.nn.functional.normalize(head.weight))[labels] + torch.randn(n, d, generator=random)
     if bool((classifier.outputs(classifier.probe()).columns()["features"] >= 0).all()):
         features = features.relu()
     return Outputs(head(features), features, labels, head, ids=torch.arange(n))
