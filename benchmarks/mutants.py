@@ -97,7 +97,7 @@ def span(token: tokenize.TokenInfo, line: int) -> range:
 
 
 def survives(copy: Path, file: str, tests: list[str]) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         return subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=900, check=False).returncode == 0
