@@ -19,7 +19,8 @@ from farfield.data import glyphs
 from farfield.data.images import Images
 from farfield.data.transforms import Normalize
 from farfield.training import Recipe, train
-from farfield.training.loop import cosine, make_optimizer
+from farfield.training.loop import make_optimizer
+from farfield.training.recipe import rate
 
 HALF = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 QUICK = Recipe(epochs=4, batch_size=16, lr=0.05)
@@ -54,7 +55,7 @@ def test_it_learns_and_keeps_a_record(tmp_path: Path) -> None:
     assert history[-1]["accuracy"] > 0.9 > history[0]["accuracy"]
     assert history[-1]["loss"] < history[0]["loss"]
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == history
-    assert json.loads((tmp_path / "recipe.json").read_text())["epochs"] == 8
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["epochs"] == 8
     assert calls == [(i + 1, 48) for i in range(48)]
 
 
@@ -101,8 +102,8 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path: Path
         value = nn.functional.cross_entropy(logits, labels)
         return value * torch.nan if next(steps) == 8 else value
 
-    with pytest.raises(ff.InputError, match=r"loss became nan at step 8 \(epoch 2 of 4, .*keeps the last whole epoch"):
-        run(tmp_path, loss=loss)
+    with pytest.raises(ff.InputError, match=r"loss became nan at step 8 \(epoch 2 of 4, .*keeps the last good weights"):
+        run(tmp_path, objective=loss)
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "checkpoint.safetensors").values())
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
 
@@ -126,7 +127,7 @@ def test_weights_that_are_not_finite_are_never_a_checkpoint(tmp_path: Path) -> N
         return nn.functional.cross_entropy(Poison.apply(logits, next(steps) == 11), labels)
 
     with pytest.raises(ff.InputError, match=r"weights are no longer finite at step 11 \(epoch 2 of 4"):
-        run(tmp_path, loss=loss)
+        run(tmp_path, objective=loss)
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "checkpoint.safetensors").values())
     resumed, history = run(tmp_path, module=net(seed=9))
     assert equal(resumed, run(tmp_path / "whole")[0])
@@ -190,7 +191,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         {"lr": math.inf},
         {"weight_decay": -1.0},
         {"warmup": 1.0},
-        {"optimizer": "adam"},
+        {"optimizer": "lion"},
         {"precision": "int8"},
     ],
 )
@@ -200,12 +201,12 @@ def test_a_recipe_out_of_range_is_refused_by_name(wrong: dict[str, object]) -> N
 
 
 def test_the_schedule_rises_and_falls() -> None:
-    factors = [cosine(step, 100, 0.1) for step in range(100)]
+    factors = [rate(step, 100, QUICK) for step in range(100)]
     assert factors.index(max(factors)) == 9
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert all(b < a for a, b in itertools.pairwise(factors[10:]))
     assert factors[55] == pytest.approx(0.5)
-    assert cosine(0, 10, 0.0) == 1.0
+    assert rate(0, 10, replace(QUICK, warmup=0.0)) == 1.0
 
 
 def test_weight_decay_spares_biases_and_normalisation() -> None:

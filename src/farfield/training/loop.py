@@ -1,8 +1,8 @@
-"""One readable training loop: a loss, a cosine schedule, checkpoints that make a stop cost at most one epoch.
+"""One readable training loop: batches whose randomness belongs to the samples, an objective, a step, checkpoints.
 
-Each epoch starts from the weights, the optimiser's state and the seed `(recipe.seed, epoch)`, and nothing else. A run that
-was stopped and started again therefore ends with the same weights as one that was not (same device, same number of processes; with fp16
-not to the bit, since the loss scale is sought anew).
+What a step does depends on the weights, the optimiser's state and `(recipe.seed, step)`, and on nothing else. A run that was stopped and
+started again therefore ends with the same weights as one that was not (same device, same number of processes; with fp16 not to the bit,
+since the loss scale is sought anew). Two processes share a batch, and each draws for a sample what one process would.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,85 +22,44 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from farfield.errors import InputError
+from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put, sweep
+from farfield.training.batch import Batch, Net, Objective, Trainee, as_objective
+from farfield.training.draws import Draws
+from farfield.training.recipe import Recipe, rate
+from farfield.training.sharpness import frozen_statistics, is_norm, norm_parameters, perturbed, usual_rho
 
 Progress = Callable[[str, int, int], None]
 LossFunction = Callable[[Float[Tensor, "n c"], Int64[Tensor, " n"]], Float[Tensor, ""]]
+Augment = Callable[[Tensor, Draws], Tensor]
+SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch
 
 
 @runtime_checkable
 class LabelledImages(Protocol):
-    """What the loop trains on: pictures and labels by index, a batch at a time."""
+    """What the loop trains on: pictures and labels by index, a batch at a time.
+
+    A set that draws each picture anew (a random crop) has `drawn(indices, draws)` as well, which is then used in place of `batch`.
+    """
 
     def __len__(self) -> int: ...
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """The pictures and labels at some indices."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of a training run; with the data and the seed they reproduce it.
-
-    Args:
-        epochs: passes over the training set.
-        batch_size: pictures in a step, over all processes.
-        lr: the peak learning rate; it rises linearly over `warmup` of the steps and falls to 0 along a half cosine.
-        weight_decay: applied to weights with two or more dimensions, not to biases and normalisation.
-        optimizer: `sgd` (Nesterov momentum 0.9) or `adamw`.
-        warmup: fraction of the steps in [0, 1).
-        precision: `no` (float32), `bf16` or `fp16` autocast.
-        seed: of the order of the pictures and of anything random in the model.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    lr: float = 0.5
-    weight_decay: float = 5e-4
-    optimizer: str = "sgd"
-    warmup: float = 0.1
-    precision: str = "no"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "lr": self.lr > 0 and math.isfinite(self.lr),
-            "weight_decay": self.weight_decay >= 0 and math.isfinite(self.weight_decay),
-            "optimizer": self.optimizer in ("sgd", "adamw"),
-            "warmup": 0 <= self.warmup < 1,
-            "precision": self.precision in ("no", "bf16", "fp16"),
-        }
-        for name, fine in checks.items():
-            if not fine:
-                raise InputError(f"A recipe cannot have {name}={getattr(self, name)!r}; see the documentation of `Recipe` for its range.")
-
-
-def cosine(step: int, steps: int, warmup: float) -> float:
-    """The learning rate's factor at `step`: linear rise over `warmup * steps`, then `(1 + cos(pi t)) / 2`.
-
-    >>> [round(cosine(s, 10, 0.2), 3) for s in (0, 1, 2, 6, 10)]
-    [0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    rise = math.ceil(warmup * steps)
-    if step < rise:
-        return (step + 1) / rise
-    return (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1))) / 2
+        """The pictures, 8 bits `(n, 3, h, w)`, and labels at some indices."""
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser, with weight decay on matrices and kernels alone."""
+    """The recipe's optimiser over what is trained, with weight decay on matrices and kernels alone unless `decay_all`."""
     parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    heavy = [p for p in parameters if p.ndim >= 2 or recipe.decay_all]
+    light = [p for p in parameters if p.ndim < 2 and not recipe.decay_all]
+    groups = [{"params": heavy, "weight_decay": recipe.weight_decay}, {"params": light, "weight_decay": 0.0}]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=recipe.lr)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 def train(
@@ -109,20 +69,35 @@ def train(
     *,
     transform: Callable[[Tensor], Tensor],
     out: str | Path,
-    loss: LossFunction = F.cross_entropy,
+    objective: Objective | LossFunction = F.cross_entropy,
+    augment: Augment | None = None,
+    erase: Augment | None = None,
+    call: Callable[[nn.Module, Any], Any] | None = None,
+    head: nn.Module | None = None,
+    about: Mapping[str, Any] | None = None,
+    workers: int = 0,
+    save_every: float = SAVE_EVERY,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """Trains `module` in place and returns one record per epoch: its mean loss, accuracy, learning rate and seconds.
 
-    Stop it at any moment; called again with the same arguments it goes on after the last whole epoch.
+    Stop it at any moment; called again with the same arguments it goes on after the last checkpoint, and ends with the same weights. The accuracy is that of
+    the training pictures as they were shown, by the largest logit; `seconds` are those of the last run that worked on the epoch.
 
     Args:
         module: a classifier from a batch of pictures to logits `(n, c)`.
         data: the training set, or a function from the epoch to the set for that epoch (pictures rendered anew, say).
-        recipe: the settings.
+        recipe: the settings; `objective`, `options` and `augment` in it are names, whose meaning is the caller's to give in the arguments below.
         transform: what turns a batch from `data` into the model's input.
         out: a folder for `checkpoint.safetensors`, `recipe.json` and `metrics.jsonl`.
-        loss: `(logits, labels) -> scalar`.
+        objective: what is minimised, or a plain loss `(logits, labels) -> scalar`.
+        augment: what is done to the pictures, with random numbers of the samples.
+        erase: likewise, to the model's inputs.
+        call: how the module is called, where that is not `module(inputs)`.
+        head: its last layer, for objectives that look at features.
+        about: what else is to stand in `recipe.json`, and must be the same for a run to go on.
+        workers: processes that load pictures.
+        save_every: seconds after which a checkpoint is made inside an epoch.
         progress: called with `("training", steps done, steps in all)`.
 
     Raises:
@@ -134,114 +109,271 @@ def train(
     AcceleratorState._reset_state()  # it is one per process, and an earlier run may have had another precision
     accelerator = Accelerator(mixed_precision=recipe.precision)
     folder = Path(out)
+    if recipe.batch_size % accelerator.num_processes:
+        raise InputError(f"A batch of {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes. Give a multiple of them.")
     if accelerator.is_main_process:
-        _claim(folder, recipe)
+        _claim(folder, recipe, about or {})
     accelerator.wait_for_everyone()
-    model, optimizer = accelerator.prepare(module, make_optimizer(module, recipe))
-    try:
-        done, history = _resume(folder, accelerator.unwrap_model(model), optimizer)
-        for epoch in range(done, recipe.epochs):
-            record = _epoch(accelerator, model, optimizer, data(epoch) if callable(data) else data, recipe, epoch, transform, loss, folder, progress)
-            history.append(record)
-            if accelerator.is_main_process:
-                _save(folder, accelerator.unwrap_model(model), optimizer, epoch + 1, history)
-            accelerator.wait_for_everyone()
-    finally:
-        # The module is plain again: no autocast in its forward.
-        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        for patch in ("forward", "_original_forward"):
-            vars(module).pop(patch, None)
-    return history
+    goal = objective if isinstance(objective, Objective) else as_objective(objective)
+    trainee = Trainee(module, goal, Net(module, call, head)).to(accelerator.device)
+    optimizer = make_optimizer(trainee, recipe)
+    run = _Run(accelerator, trainee, optimizer, recipe, folder, save_every, progress)
+    images = data if callable(data) else lambda _: data
+    run.resume()
+    while run.state.epoch < recipe.epochs and not run.over:
+        run.epoch(images(run.state.epoch), transform, augment, erase, workers)
+    run.finish()
+    return run.state.history
 
 
-def _epoch(
-    accelerator: Any,
-    model: nn.Module,
-    optimizer: Any,
-    images: LabelledImages,
-    recipe: Recipe,
-    epoch: int,
-    transform: Callable[[Tensor], Tensor],
-    loss: LossFunction,
-    folder: Path,
-    progress: Progress | None,
-) -> dict[str, float]:
-    """One pass over the training set; its record."""
-    from accelerate.utils import set_seed
+@dataclass
+class _State:
+    """Where a run is: whole epochs, steps done in this one and in all, sums over this epoch so far, and the records of the epochs before."""
 
-    if len(images) == 0:
-        raise InputError("There is nothing to train on: the data set is empty.")
-    started, seed = time.perf_counter(), recipe.seed * 100_003 + epoch
-    set_seed(seed)
-    loader = accelerator.prepare_data_loader(_shuffled(images, max(recipe.batch_size // accelerator.num_processes, 1), seed))
-    first, steps = epoch * len(loader), len(loader) * recipe.epochs
-    totals = torch.zeros(3, dtype=torch.float64)
-    rate = 0.0
-    model.train()
-    for step, (batch, labels) in enumerate(loader, first):
-        rate = recipe.lr * cosine(step, steps, recipe.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with accelerator.autocast():
-            logits = model(transform(batch))
-        value = loss(logits.float(), labels)
-        if not torch.isfinite(value):
-            raise _diverged(f"training loss became {value.item()}", step, epoch, recipe, rate, folder)
-        optimizer.zero_grad()
-        accelerator.backward(value)
-        optimizer.step()
-        hits = (logits.detach().argmax(1) == labels).sum()
-        totals += torch.tensor([value.item() * len(labels), hits.item(), len(labels)], dtype=torch.float64)
-        if progress is not None and accelerator.is_main_process:
-            progress("training", step + 1, steps)
-    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-        raise _diverged("weights are no longer finite", first + len(loader) - 1, epoch, recipe, rate, folder)
-    sums = accelerator.reduce(totals.to(accelerator.device) if accelerator.num_processes > 1 else totals)
-    seconds = time.perf_counter() - started
-    return {"epoch": epoch + 1, "loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2]), "lr": rate, "seconds": seconds}
+    epoch: int
+    within: int
+    step: int
+    totals: list[float]
+    history: list[dict[str, float]]
 
 
-def _diverged(what: str, step: int, epoch: int, recipe: Recipe, rate: float, folder: Path) -> InputError:
-    return InputError(
-        f"The {what} at step {step} (epoch {epoch + 1} of {recipe.epochs}, learning rate {rate:.3g}); "
-        f"{folder / 'checkpoint.safetensors'} keeps the last whole epoch. Lower `lr` or use precision='no'."
-    )
+class _Run:
+    """One run of `train`, from where it stands to its end."""
+
+    def __init__(
+        self, accelerator: Any, trainee: Trainee, optimizer: Any, recipe: Recipe, folder: Path, save_every: float, progress: Progress | None
+    ) -> None:
+        self.accelerator, self.trainee, self.recipe, self.folder = accelerator, trainee, recipe, folder
+        self.save_every, self.progress = save_every, progress
+        self.average = {k: v.detach().clone() for k, v in trainee.model.state_dict().items()} if recipe.average else {}
+        self.state = _State(0, 0, 0, [0.0, 0.0, 0.0], [])
+        self.steep = _steep(trainee.model, recipe)
+        self.plain = optimizer
+        self.model, self.optimizer = accelerator.prepare(trainee, optimizer)
+
+    @property
+    def over(self) -> bool:
+        return 0 < self.recipe.steps <= self.state.step
+
+    def epoch(
+        self, images: LabelledImages, transform: Callable[[Tensor], Tensor], augment: Augment | None, erase: Augment | None, workers: int
+    ) -> None:
+        """One pass over the training set, from where the run stands in it."""
+        if len(images) == 0:
+            raise InputError("There is nothing to train on: the data set is empty.")
+        recipe, state, accelerator = self.recipe, self.state, self.accelerator
+        rows = _rows(len(images), recipe, state.epoch, accelerator.num_processes)
+        steps = len(rows) * recipe.epochs
+        steps = min(steps, recipe.steps) if recipe.steps else steps
+        requests = [(state.step + i, some) for i, some in enumerate(rows[state.within :])][: steps - state.step]
+        share = slice(
+            accelerator.process_index * len(rows[0]) // accelerator.num_processes,
+            (accelerator.process_index + 1) * len(rows[0]) // accelerator.num_processes,
+        )
+        paired = self.trainee.objective.paired
+        source = _Source(images, recipe.seed, share, paired)
+        loader = DataLoader(source, batch_size=None, sampler=requests, num_workers=workers, collate_fn=_whole)  # type: ignore[arg-type]
+        started = saved = time.perf_counter()
+        now = 0.0
+        self._training()
+        for (step, _), loaded in zip(requests, loader, strict=True):
+            _seed(recipe.seed, step)
+            batch = _batch(loaded, accelerator.device, transform, augment, erase)
+            now = recipe.lr * rate(step, steps, recipe)
+            for group in self.optimizer.param_groups:
+                group["lr"] = now
+            value, hits = self._step(batch)
+            if not math.isfinite(value):
+                raise self._diverged(f"training loss became {value}", step, now)
+            state.totals = [a + b for a, b in zip(state.totals, (value * len(batch.labels), hits, len(batch.labels)), strict=True)]
+            state.step, state.within = step + 1, state.within + 1
+            if self.average:
+                self._follow(step, steps)
+            if self.progress is not None and accelerator.is_main_process:
+                self.progress("training", step + 1, steps)
+            if accelerator.num_processes == 1 and time.perf_counter() - saved > self.save_every and state.within < len(rows):
+                self._save(step, now)
+                saved = time.perf_counter()
+        sums = accelerator.reduce(
+            torch.tensor(state.totals, dtype=torch.float64, device="cpu" if accelerator.num_processes == 1 else accelerator.device)
+        )
+        record = {"epoch": state.epoch + 1, "loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2]), "lr": now}
+        state.history.append({**record, "seconds": time.perf_counter() - started})
+        state.epoch, state.within, state.totals = state.epoch + 1, 0, [0.0, 0.0, 0.0]
+        if accelerator.is_main_process:
+            self._save(state.step - 1, now)
+        accelerator.wait_for_everyone()
+
+    def _training(self) -> None:
+        """Training mode, but for normalisation whose statistics are frozen or which is not trained."""
+        self.model.train()
+        for layer in self.trainee.model.modules():
+            own = list(layer.parameters(recurse=False))
+            if is_norm(layer) and (self.recipe.statistics == "frozen" or (own and not any(p.requires_grad for p in own))):
+                layer.eval()
+
+    def _step(self, batch: Batch) -> tuple[float, float]:
+        """One step of the optimiser; the loss before it, and how many samples were told rightly."""
+        value, logits = self._backward(batch)
+        if self.steep:
+            rho = self.recipe.rho or usual_rho(self.steep)
+            with perturbed(self.steep, rho), frozen_statistics(self.trainee.model):
+                self._backward(batch)
+        if self.recipe.clip:
+            self.accelerator.clip_grad_norm_(self.trainee.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        return value, float((logits.argmax(1) == batch.labels).sum())
+
+    def _backward(self, batch: Batch) -> tuple[float, Tensor]:
+        self.optimizer.zero_grad()
+        loss, logits = self.model(batch)
+        self.accelerator.backward(loss)
+        return float(loss.detach()), logits
+
+    def _follow(self, step: int, steps: int) -> None:
+        """The running average of the weights and buffers; during the warm-up it is the weights themselves."""
+        keep = 0.0 if step < math.ceil(self.recipe.warmup * steps) else self.recipe.average
+        for key, value in self.trainee.model.state_dict().items():
+            held = self.average[key]
+            if value.is_floating_point():
+                held.lerp_(value.detach().to(held.device), 1 - keep)
+            else:
+                held.copy_(value)
+
+    def _diverged(self, what: str, step: int, now: float) -> InputError:
+        return InputError(
+            f"The {what} at step {step} (epoch {self.state.epoch + 1} of {self.recipe.epochs}, learning rate {now:.3g}); "
+            f"{self.folder / 'checkpoint.safetensors'} keeps the last good weights. Lower `lr` or use precision='no'."
+        )
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------------------------------
+
+    def _save(self, step: int, now: float) -> None:
+        """The state as it is, put in place at once: a reader sees the old file or the new one."""
+        if not all(torch.isfinite(p).all() for p in self.trainee.parameters()):
+            self.state.epoch -= self.state.within == 0
+            raise self._diverged("weights are no longer finite", step, now)
+        # Cloned, since tied weights share memory and safetensors does not store that.
+        held = {"model": self.trainee.model.state_dict(), "objective": self.trainee.objective.state_dict(), "average": self.average}
+        tensors = {f"{owner}.{name}": value.detach().clone().contiguous() for owner, state in held.items() for name, value in state.items()}
+        tensors.update(_optimizer_tensors(self.plain))
+        lines = "".join(json.dumps(record) + "\n" for record in self.state.history)
+        try:
+            put(self.folder / "metrics.jsonl", lambda path: path.write_text(lines, "utf-8"))  # first: a run that is whole writes it no more
+            put(self.folder / "checkpoint.safetensors", lambda path: save_file(tensors, path, metadata={"state": json.dumps(asdict(self.state))}))
+            sweep(self.folder)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"The checkpoint cannot be written to {self.folder}: {error}. The last one stays; make room and run the same command again."
+            ) from error
+
+    def resume(self) -> None:
+        """Loads the last checkpoint, if there is one."""
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return
+        moments: dict[int, dict[str, Tensor]] = {}
+        held: dict[str, dict[str, Tensor]] = {"model": {}, "objective": {}, "average": {}}
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads(file.metadata()["state"])
+                for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
+                    owner, _, rest = key.partition(".")
+                    if owner == "optimizer":
+                        index, name = rest.split(".")
+                        moments.setdefault(int(index), {})[name] = file.get_tensor(key)
+                    else:
+                        held[owner][rest] = file.get_tensor(key)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}. Delete it to start anew.") from error
+        try:
+            self.trainee.model.load_state_dict(held["model"])
+            self.trainee.objective.load_state_dict(held["objective"])
+        except RuntimeError as error:
+            raise InputError(f"{path} is of another architecture: {str(error).splitlines()[-1].strip()} Give another folder.") from error
+        self.average = {key: value.to(self.accelerator.device) for key, value in held["average"].items()}
+        self.plain.load_state_dict({"state": moments, "param_groups": self.plain.state_dict()["param_groups"]})
+        self.state = _State(**state)
+
+    def finish(self) -> None:
+        """Leaves the module with the averaged weights, where there are such."""
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if self.average:
+            self.trainee.model.load_state_dict(self.average)
 
 
-class _Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """A labelled set as torch's loader wants it: asked for a whole batch at once."""
-
-    def __init__(self, images: LabelledImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.images.batch(indices)
-
-
-def _whole(batch: Any) -> Any:
-    return batch
-
-
-def _shuffled(images: LabelledImages, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    order = torch.Generator().manual_seed(seed)
-    # The last batch is dropped when it is not whole: BatchNorm cannot normalise one picture.
-    whole = len(images) >= batch_size
-    return DataLoader(_Batches(images), batch_size, shuffle=True, generator=order, drop_last=whole, collate_fn=_whole)
+def _steep(module: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
+    """The parameters that are moved up the slope."""
+    if recipe.sharpness == "none":
+        return []
+    if recipe.sharpness == "sam":
+        return [p for p in module.parameters() if p.requires_grad]
+    found = norm_parameters(module)
+    if not found:
+        warnings.warn(
+            "The model has no normalisation layer to train, so sharpness-aware steps have nothing to move: these are plain steps.",
+            FarfieldWarning,
+            stacklevel=4,
+        )
+    return found
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Writes the recipe beside the run, or raises if the folder is another recipe's."""
-    path = folder / "recipe.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if path.exists() and json.loads(path.read_text("utf-8")) != asdict(recipe):
-            raise InputError(f"{folder} holds a run of another recipe (its recipe.json differs). Give another folder, or delete this one.")
-        put(path, lambda partial: partial.write_text(json.dumps(asdict(recipe), indent=2), "utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read or written: {error}. Give another folder.") from error
+def _rows(items: int, recipe: Recipe, epoch: int, processes: int) -> list[list[int]]:
+    """The rows of each step of an epoch, shuffled; what does not make a whole batch is left out, since BatchNorm cannot normalise one picture."""
+    order = torch.randperm(items, generator=torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)).tolist()
+    size = min(recipe.batch_size, items)
+    size -= size % processes
+    if size == 0:
+        raise InputError(f"There are {items} pictures to train on, and {processes} processes to share them.")
+    return [order[start : start + size] for start in range(0, items - size + 1, size)]
+
+
+def _seed(seed: int, step: int) -> None:
+    """What a model draws (dropout) belongs to the step."""
+    torch.manual_seed(seed * 1_000_003 + step)
+
+
+Loaded = tuple[Tensor, Tensor, Draws, Tensor | None]
+
+
+class _Source(Dataset[Loaded]):
+    """A labelled set as the loop asks for it: this process's share of a step, with the next sample of each for partner."""
+
+    def __init__(self, images: LabelledImages, seed: int, share: slice, paired: bool) -> None:
+        self.images, self.seed, self.share, self.paired = images, seed, share, paired
+
+    def __getitem__(self, request: tuple[int, Sequence[int]]) -> Loaded:
+        step, rows = request
+        mine = list(rows[self.share])
+        partner: Tensor | None = None
+        if self.paired:
+            nexts = [*rows[1:], rows[0]][self.share]
+            places = {row: place for place, row in enumerate(dict.fromkeys([*mine, *nexts]))}
+            mine, partner = list(places), torch.tensor([places[row] for row in nexts])
+        draws = Draws(self.seed, step, torch.tensor(mine))
+        drawn = getattr(self.images, "drawn", None)
+        pictures, labels = self.images.batch(mine) if drawn is None else drawn(mine, draws)
+        return pictures, labels, draws, partner
+
+
+def _whole(loaded: Any) -> Any:
+    return loaded
+
+
+def _batch(loaded: Loaded, device: torch.device, transform: Callable[[Tensor], Tensor], augment: Augment | None, erase: Augment | None) -> Batch:
+    """A step's samples on the device, augmented, each with its partner."""
+    pictures, labels, draws, partner = loaded
+    pictures, labels = pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    if augment is not None:
+        pictures = augment(pictures, draws)
+    inputs = transform(pictures)
+    if erase is not None:
+        inputs = erase(inputs, draws)
+    if partner is None:
+        return Batch(pictures, inputs, labels, draws, transform)
+    mine, others = slice(len(partner)), partner.to(device)
+    second = Batch(pictures[others], inputs[others], labels[others], draws.of(partner), transform)
+    return Batch(pictures[mine], inputs[mine], labels[mine], draws.of(mine), transform, second)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
@@ -251,45 +383,14 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, 
                 yield f"optimizer.{index}.{name}", value.contiguous()
 
 
-def _save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, history: list[dict[str, float]]) -> None:
-    """The state after a whole epoch, put in place at once: a reader sees the old file or the new one."""
-    # Cloned, since tied weights share memory and safetensors does not store that.
-    tensors = {f"model.{name}": value.detach().clone().contiguous() for name, value in module.state_dict().items()}
-    tensors.update(_optimizer_tensors(optimizer))
-    metadata = {"epoch": str(epoch), "history": json.dumps(history)}
-    lines = "".join(json.dumps(record) + "\n" for record in history)
+def _claim(folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
+    """Writes the recipe beside the run, or raises if the folder is another recipe's."""
+    path = folder / "recipe.json"
+    told = json.loads(json.dumps({**about, "recipe": asdict(recipe)}))
     try:
-        put(folder / "metrics.jsonl", lambda path: path.write_text(lines, "utf-8"))  # first: a run that is whole writes it no more
-        put(folder / "checkpoint.safetensors", lambda path: save_file(tensors, path, metadata=metadata))
-        sweep(folder)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"The checkpoint cannot be written to {folder}: {error}. The last one stays; make room and run the same command again."
-        ) from error
-
-
-def _resume(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
-    """Loads the last checkpoint, if there is one: whole epochs done, and their records."""
-    path = folder / "checkpoint.safetensors"
-    if not path.exists():
-        return 0, []
-    state: dict[int, dict[str, Any]] = {}
-    weights: dict[str, Tensor] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
-                owner, _, rest = key.partition(".")
-                if owner == "model":
-                    weights[rest] = file.get_tensor(key)
-                else:
-                    index, name = rest.split(".")
-                    state.setdefault(int(index), {})[name] = file.get_tensor(key)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Delete it to start anew.") from error
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{path} is of another architecture: {str(error).splitlines()[-1].strip()} Give another folder.") from error
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["epoch"]), json.loads(metadata["history"])
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and json.loads(path.read_text("utf-8")) != told:
+            raise InputError(f"{folder} holds a run of another recipe (its recipe.json differs). Give another folder, or delete this one.")
+        put(path, lambda partial: partial.write_text(json.dumps(told, indent=2), "utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read or written: {error}. Give another folder.") from error
