@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Int64, Integer
 from torch import Tensor
 
-from farfield.errors import InputError, nearest
+from farfield.errors import InputError
 
 
 def layout(members: Iterable[Sequence[int]]) -> Int64[Tensor, " c"]:

@@ -59,7 +59,7 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=recipe.lr)
     if recipe.optimizer == "adam":
         return torch.optim.Adam(groups, lr=recipe.lr)
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov and recipe.momentum > 0)
 
 
 def train(
@@ -120,7 +120,7 @@ def train(
     run = _Run(accelerator, trainee, optimizer, recipe, folder, save_every, progress)
     images = data if callable(data) else lambda _: data
     run.resume()
-    while run.state.epoch < recipe.epochs and not run.over:
+    while not run.over:
         run.epoch(images(run.state.epoch), transform, augment, erase, workers)
     run.finish()
     return run.state.history
@@ -153,7 +153,9 @@ class _Run:
 
     @property
     def over(self) -> bool:
-        return 0 < self.recipe.steps <= self.state.step
+        """Whether all is done."""
+        recipe, state = self.recipe, self.state
+        return state.step >= recipe.steps if recipe.steps else state.epoch >= recipe.epochs
 
     def epoch(
         self, images: LabelledImages, transform: Callable[[Tensor], Tensor], augment: Augment | None, erase: Augment | None, workers: int
@@ -163,8 +165,7 @@ class _Run:
             raise InputError("There is nothing to train on: the data set is empty.")
         recipe, state, accelerator = self.recipe, self.state, self.accelerator
         rows = _rows(len(images), recipe, state.epoch, accelerator.num_processes)
-        steps = len(rows) * recipe.epochs
-        steps = min(steps, recipe.steps) if recipe.steps else steps
+        steps = recipe.steps or len(rows) * recipe.epochs
         requests = [(state.step + i, some) for i, some in enumerate(rows[state.within :])][: steps - state.step]
         share = slice(
             accelerator.process_index * len(rows[0]) // accelerator.num_processes,
@@ -172,7 +173,7 @@ class _Run:
         )
         paired = self.trainee.objective.paired
         source = _Source(images, recipe.seed, share, paired)
-        loader = DataLoader(source, batch_size=None, sampler=requests, num_workers=workers, collate_fn=_whole)  # type: ignore[arg-type]
+        loader = DataLoader(source, batch_size=None, sampler=requests, num_workers=workers, collate_fn=_whole)
         started = saved = time.perf_counter()
         now = 0.0
         self._training()
@@ -242,7 +243,7 @@ class _Run:
 
     def _diverged(self, what: str, step: int, now: float) -> InputError:
         return InputError(
-            f"The {what} at step {step} (epoch {self.state.epoch + 1} of {self.recipe.epochs}, learning rate {now:.3g}); "
+            f"The {what} at step {step} (epoch {self.state.epoch + 1}{f' of {self.recipe.epochs}' if not self.recipe.steps else ''}, learning rate {now:.3g}); "
             f"{self.folder / 'checkpoint.safetensors'} keeps the last good weights. Lower `lr` or use precision='no'."
         )
 

@@ -68,23 +68,23 @@ class CrossEntropy(Objective):
 class RegMixup(Objective):
     """Cross-entropy of the samples plus that of their mixtures: `CE(v, y) + CE_mix(v_mix, y_mix)`.
 
-    *Differs from the authors' code*, which takes the mean of the two: half of this loss, and half the step at the same learning rate. `half` does so too.
+    *Differs from the authors' code*, which takes the mean of the two: half of this loss, and half the step at the same learning rate. `mean` does so too.
 
     Args:
         alpha: the share is of Beta(alpha, alpha).
         smoothing: of all labels.
-        half: whether the mean of the two is taken instead of the sum.
+        mean: whether the mean of the two is taken instead of the sum.
 
     Source: Pinto et al., "RegMixup", NeurIPS 2022; paper 3, equation 12.
     """
 
     paired = True
 
-    def __init__(self, alpha: float = 10.0, smoothing: float = 0.0, half: bool = False) -> None:
+    def __init__(self, alpha: float = 10.0, smoothing: float = 0.0, mean: bool = False) -> None:
         super().__init__()
         _within("alpha", alpha, 0, above=True)
         _within("smoothing", smoothing, 0, 1)
-        self.alpha, self.smoothing, self.half = alpha, smoothing, half
+        self.alpha, self.smoothing, self.mean = alpha, smoothing, mean
 
     def both(self, net: Net, batch: Batch) -> tuple[Tensor, Tensor, Tensor, float]:
         """The sum of the two cross-entropies, the logits of the samples and of the mixtures, and the share."""
@@ -97,7 +97,7 @@ class RegMixup(Objective):
     def forward(self, net: Net, batch: Batch) -> Said:
         """The loss and the logits of the samples."""
         loss, logits, _, _ = self.both(net, batch)
-        return (loss / 2 if self.half else loss), logits
+        return (loss / 2 if self.mean else loss), logits
 
 
 class AugRevise(RegMixup):

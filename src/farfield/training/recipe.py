@@ -9,7 +9,7 @@ from typing import Any
 
 from farfield.errors import InputError, nearest
 
-SCHEDULES = ("cosine", "constant", "thirds", "bit")
+SCHEDULES = ("cosine", "constant", "steps")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SHARPNESS = ("none", "sam", "sam-norm")
 STATISTICS = ("batch", "frozen")
@@ -26,14 +26,16 @@ class Recipe:
         augment: what is done to each training picture, some of `crop` (a random part, resized), `flip`, `trivial` (TrivialAugment),
             and `erase` (random erasing).
         epochs: passes over the training set.
-        steps: in all, where they are fewer than the epochs have; 0 for no limit.
+        steps: in all, in place of the epochs; 0 for epochs.
         batch_size: pictures in a step, over all processes.
         lr: the peak learning rate.
         schedule: after a linear rise over `warmup` of the steps, it falls to 0 along a half cosine (`cosine`), stays (`constant`), or falls tenfold after
-            each third (`thirds`) or after 30, 60 and 90 % of the steps (`bit`).
+            each of `drops` (`steps`).
+        drops: fractions of the steps.
         warmup: fraction of the steps in [0, 1).
-        optimizer: `sgd` (Nesterov), `adam` or `adamw`.
+        optimizer: `sgd`, `adam` or `adamw`.
         momentum: of SGD.
+        nesterov: whether that momentum looks ahead.
         weight_decay: of weights with two or more dimensions, and with `decay_all` of biases and normalisation too.
         decay_all: see there.
         clip: the largest norm of the gradient; 0 for no limit.
@@ -55,9 +57,11 @@ class Recipe:
     batch_size: int = 256
     lr: float = 0.5
     schedule: str = "cosine"
+    drops: tuple[float, ...] = ()
     warmup: float = 0.1
     optimizer: str = "sgd"
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 5e-4
     decay_all: bool = False
     clip: float = 0.0
@@ -72,6 +76,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "augment", tuple(self.augment))
+        object.__setattr__(self, "drops", tuple(self.drops))
         words = {
             "schedule": SCHEDULES,
             "optimizer": OPTIMIZERS,
@@ -92,6 +97,7 @@ class Recipe:
             "steps": self.steps >= 0,
             "batch_size": self.batch_size >= 1,
             "lr": self.lr > 0 and math.isfinite(self.lr),
+            "drops": all(0 < share < 1 for share in self.drops),
             "warmup": 0 <= self.warmup < 1,
             "momentum": 0 <= self.momentum < 1,
             "weight_decay": self.weight_decay >= 0 and math.isfinite(self.weight_decay),
@@ -111,7 +117,7 @@ def rate(step: int, steps: int, recipe: Recipe) -> float:
 
     >>> [round(rate(s, 10, Recipe(warmup=0.2)), 3) for s in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
-    >>> [round(rate(s, 10, Recipe(schedule="bit", warmup=0)), 3) for s in (0, 3, 6, 9)]
+    >>> [round(rate(s, 10, Recipe(schedule="steps", drops=(0.3, 0.6, 0.9), warmup=0)), 3) for s in (0, 3, 6, 9)]
     [1.0, 0.1, 0.01, 0.001]
     """
     rise = math.ceil(recipe.warmup * steps)
@@ -119,5 +125,5 @@ def rate(step: int, steps: int, recipe: Recipe) -> float:
         return (step + 1) / rise
     if recipe.schedule == "cosine":
         return (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1))) / 2
-    drops = {"constant": (), "thirds": (1 / 3, 2 / 3), "bit": (0.3, 0.6, 0.9)}[recipe.schedule]
+    drops = recipe.drops if recipe.schedule == "steps" else ()
     return 0.1 ** sum(step >= share * steps - 1e-9 for share in drops)
