@@ -32,7 +32,7 @@ class Draws:
     step: int
     ids: Int64[Tensor, " n"]
 
-    def uniform(self, what: str, *shape: int) -> Float[Tensor, n * shape]:
+    def uniform(self, what: str, *shape: int) -> Float[Tensor, "n ..."]:
         """`(n, *shape)` numbers in [0, 1), in float32, on the CPU."""
         each = math.prod(shape)
         key = hashed(torch.tensor([self.step]), self.seed) ^ _number(what)
@@ -40,7 +40,7 @@ class Draws:
         # the upper 24 bits, all that a float32 below 1 can tell
         return ((mixed >> 40) & 0xFFFFFF).float().mul(2.0**-24).reshape(len(self.ids), *shape)
 
-    def normal(self, what: str, *shape: int) -> Float[Tensor, n * shape]:
+    def normal(self, what: str, *shape: int) -> Float[Tensor, "n ..."]:
         """`(n, *shape)` standard normal numbers (Box and Muller)."""
         radius, angle = self.uniform(f"{what}, radius", *shape), self.uniform(f"{what}, angle", *shape)
         return (-2 * torch.log1p(-radius)).sqrt() * torch.cos(2 * math.pi * angle)
