@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from farfield import models, plugins
 from farfield.classifier.classifier import Classifier, Transform
-from farfield.data.transforms import FromPictures, Normalize
+from farfield.classifier.surgery import new_head
+from farfield.data.transforms import FromPictures, Normalize, Preprocess
 from farfield.errors import InputError, nearest
 
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin", ".th")
@@ -55,10 +56,37 @@ def _farfield(cls: type[Classifier], name: str, transform: Transform | None) -> 
                 "others are timm:NAME, torchvision:NAME, hf:NAME, python:module:function, or a .safetensors file."
             )
         path = models.shipped_path(name)
+    weights, facts = models.contents(path)
+    if "source" in facts:
+        return _trained(cls, path, name, weights, facts, transform)
     module, facts = models.read(path)
     size = int(facts.get("size", 32))
     own = Normalize(tuple(facts["mean"]), tuple(facts["std"]), size=size)
-    return cls.wrap(module, transform=transform or own, name=name, input_size=(3, size, size), labels=facts.get("labels"))
+    groups = None if facts.get("groups") is None else torch.tensor(facts["groups"])
+    return cls.wrap(module, transform=transform or own, name=name, input_size=(3, size, size), labels=facts.get("labels"), groups=groups)
+
+
+def _trained(
+    cls: type[Classifier], path: Path, name: str, weights: dict[str, Tensor], facts: dict[str, Any], transform: Transform | None
+) -> Classifier:
+    """A model from elsewhere that Farfield trained: built as its source builds it, with the head and the weights of the file."""
+    source, classes, groups = facts["source"], facts.get("classes"), facts.get("groups")
+    if not isinstance(source, str) or type(classes) is not int or not isinstance(groups, list | None) or source.endswith(".safetensors"):
+        raise InputError(
+            f"{path} has a broken header: it must say its source and classes; it says {str({'source': source, 'classes': classes})[:120]}."
+        )
+    if transform is None and facts.get("preprocess") is not None:
+        transform = Preprocess.parse(str(facts["preprocess"]))
+    fetched = source.partition(":")[0] in ("timm", "torchvision", "hf")
+    made = load(cls, source, weights=None, transform=transform, random_weights=fetched)
+    made.name, made.labels = name, None if facts.get("labels") is None else tuple(map(str, facts["labels"]))
+    new_head(made, classes, None if groups is None else torch.tensor(groups))
+    _fill(
+        made.module,
+        {key: value.to(made.module.state_dict()[key].dtype) if key in made.module.state_dict() else value for key, value in weights.items()},
+        str(path),
+    )
+    return made
 
 
 def refuse_pickle(path: Path) -> InputError:

@@ -110,6 +110,7 @@ def suite(classes: int = 200) -> Suite:
         augmentations=AUGMENTATIONS,
         note=NOTE,
         validation=tuple(OODSet(name, "near", partial(_cached, f"{name}-{classes}", partial(make, classes))) for name, make in made),
+        drawn=partial(draw_split, classes, "train"),
     )
 
 

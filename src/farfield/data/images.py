@@ -87,6 +87,7 @@ class Suite:
         ood: the sets to tell ID from.
         augmentations: what may be done to a training picture without changing its label.
         note: one sentence every report prints beside its table.
+        drawn: the training set of an epoch, for suites that draw it anew.
         validation: OOD sets of another source than those in `ood`, to choose options on; no result is of them.
     """
 
@@ -98,6 +99,7 @@ class Suite:
     augmentations: tuple[str, ...]
     note: str
     validation: tuple[OODSet, ...] = ()
+    drawn: Callable[[int], Any] | None = None
 
     def __post_init__(self) -> None:
         names = [ood.name for ood in (*self.ood, *self.validation)]

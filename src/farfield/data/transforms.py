@@ -137,6 +137,15 @@ class Preprocess:
                 raise InputError(f"Preprocessing takes {kind} for {name}; got {value!r}.") from error
         return Preprocess(**given)
 
+    def text(self) -> str:
+        """What `parse` makes this of.
+
+        >>> Preprocess.parse(Preprocess(crop=200).text()) == Preprocess(crop=200)
+        True
+        """
+        mean, std = ("/".join(repr(value) for value in three) for three in (self.mean, self.std))
+        return f"resize={self.resize},crop={self.crop},mean={mean},std={std},interpolation={self.interpolation}"
+
     def __call__(self, picture: Any) -> Float[Tensor, "3 h w"]:
         """The model's input."""
         image = as_pil(picture)

@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from farfield.errors import InputError
 from farfield.files import put
@@ -89,11 +89,11 @@ def save(module: nn.Module, path: str | Path, facts: dict[str, Any]) -> None:
     put(path, lambda partial_file: save_file(tensors, partial_file, metadata={"farfield": json.dumps(facts)}))
 
 
-def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The classifier in a file written by `save`, in float32 and evaluation mode, and its facts.
+def contents(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a classifier's file, as they are, and its facts.
 
     Raises:
-        InputError: when the file is missing, is not safetensors, or does not say what it holds.
+        InputError: when the file is missing, is not safetensors, or its header is broken.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -102,16 +102,28 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a classifier: {error}. Farfield reads safetensors files that it wrote.") from error
     try:
-        facts: dict[str, Any] = json.loads(metadata.get("farfield", "{}"))
-        lacking = [fact for fact in FACTS if fact not in facts]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is a safetensors file, but not of a Farfield classifier: its header is broken.") from error
+        facts = json.loads(metadata.get("farfield", "{}"))
+    except (ValueError, TypeError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} is a safetensors file, but not of a Farfield classifier: its header is broken.")
+    return weights, facts
+
+
+def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier in a file written by `save`, in float32 and evaluation mode, and its facts.
+
+    Raises:
+        InputError: when the file is missing, is not safetensors, or does not say what it holds.
+    """
+    weights, facts = contents(path)
+    lacking = [fact for fact in FACTS if fact not in facts]
     if lacking:
         raise InputError(f"{path} is a safetensors file, but not of a Farfield classifier: its header lacks {', '.join(lacking)}.")
     for fact, fine in _sound(facts).items():
         if not fine:
             raise InputError(f"{path} has a broken header: {fact} cannot be {facts.get(fact)!r:.80}.")
-    module = build(facts["architecture"], facts["classes"])
+    module = build(facts["architecture"], len(facts.get("groups") or ()) or facts["classes"])
     try:
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     except RuntimeError as error:
@@ -125,13 +137,14 @@ def _sound(facts: dict[str, Any]) -> dict[str, bool]:
     def three(value: Any) -> bool:
         return isinstance(value, list) and len(value) == 3 and all(isinstance(x, int | float) and abs(x) < 1e6 for x in value)
 
-    labels, classes = facts.get("labels"), facts["classes"]
+    labels, classes, groups = facts.get("labels"), facts["classes"], facts.get("groups")
     return {
         "architecture": isinstance(facts["architecture"], str),
         "classes": type(classes) is int and 1 <= classes <= 10**6,
         "mean": three(facts["mean"]),
         "std": three(facts["std"]) and min(facts["std"]) > 0,
         "size": type(facts.get("size", 32)) is int and 1 <= facts.get("size", 32) <= 4096,
+        "groups": groups is None or (isinstance(groups, list) and all(type(group) is int for group in groups)),
         "labels": labels is None or (isinstance(labels, list) and len(labels) == classes and all(isinstance(label, str) for label in labels)),
     }
 

@@ -129,7 +129,9 @@ def fitting(recipe: Recipe, augmentations: Sequence[str] | None) -> Recipe:
     return replace(recipe, augment=tuple(name for name in recipe.augment if name not in ("crop", "flip") or name in augmentations))
 
 
-def augmentations(recipe: Recipe, known: Sequence[str] | None) -> tuple[Callable[[Tensor, Draws], Tensor] | None, Callable[[Tensor, Draws], Tensor] | None]:
+def augmentations(
+    recipe: Recipe, known: Sequence[str] | None
+) -> tuple[Callable[[Tensor, Draws], Tensor] | None, Callable[[Tensor, Draws], Tensor] | None]:
     """What is done to a batch of pictures, and to a batch of inputs."""
     operations = None if known is None else allowed(known)
 

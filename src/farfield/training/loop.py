@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from farfield.training.sharpness import frozen_statistics, is_norm, norm_paramet
 Progress = Callable[[str, int, int], None]
 LossFunction = Callable[[Float[Tensor, "n c"], Int64[Tensor, " n"]], Float[Tensor, ""]]
 Augment = Callable[[Tensor, Draws], Tensor]
+SHOWN = 3  # unreadable pictures that a warning names
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch
 
 
@@ -41,7 +43,8 @@ SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch
 class LabelledImages(Protocol):
     """What the loop trains on: pictures and labels by index, a batch at a time.
 
-    A set that draws each picture anew (a random crop) has `drawn(indices, draws)` as well, which is then used in place of `batch`.
+    A set that draws each picture anew (a random part of it) has `drawn(indices, draws)` as well, which is then used in place of `batch`, and gives
+    the names of what could not be read, for which others stand in, as a third.
     """
 
     def __len__(self) -> int: ...
@@ -173,12 +176,14 @@ class _Run:
         )
         paired = self.trainee.objective.paired
         source = _Source(images, recipe.seed, share, paired)
-        loader = DataLoader(source, batch_size=None, sampler=requests, num_workers=workers, collate_fn=_whole)
+        loader = DataLoader(source, batch_size=None, sampler=requests, num_workers=workers, collate_fn=_whole, worker_init_fn=_deaf)
         started = saved = time.perf_counter()
         now = 0.0
+        unread: dict[str, None] = {}
         self._training()
         for (step, _), loaded in zip(requests, loader, strict=True):
             _seed(recipe.seed, step)
+            unread.update(dict.fromkeys(loaded[-1]))
             batch = _batch(loaded, accelerator.device, transform, augment, erase)
             now = recipe.lr * rate(step, steps, recipe)
             for group in self.optimizer.param_groups:
@@ -199,7 +204,14 @@ class _Run:
             torch.tensor(state.totals, dtype=torch.float64, device="cpu" if accelerator.num_processes == 1 else accelerator.device)
         )
         record = {"epoch": state.epoch + 1, "loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2]), "lr": now}
-        state.history.append({**record, "seconds": time.perf_counter() - started})
+        state.history.append({**record, "seconds": time.perf_counter() - started, **({"unreadable": len(unread)} if unread else {})})
+        if unread and state.epoch == 0:
+            rest = f"; and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
+            warnings.warn(
+                f"{len(unread)} training pictures cannot be read, and others stand in for them: {'; '.join(list(unread)[:SHOWN])}{rest}.",
+                FarfieldWarning,
+                stacklevel=3,
+            )
         state.epoch, state.within, state.totals = state.epoch + 1, 0, [0.0, 0.0, 0.0]
         if accelerator.is_main_process:
             self._save(state.step - 1, now)
@@ -334,7 +346,7 @@ def _seed(seed: int, step: int) -> None:
     torch.manual_seed(seed * 1_000_003 + step)
 
 
-Loaded = tuple[Tensor, Tensor, Draws, Tensor | None]
+Loaded = tuple[Tensor, Tensor, Draws, Tensor | None, list[str]]
 
 
 class _Source(Dataset[Loaded]):
@@ -353,17 +365,22 @@ class _Source(Dataset[Loaded]):
             mine, partner = list(places), torch.tensor([places[row] for row in nexts])
         draws = Draws(self.seed, step, torch.tensor(mine))
         drawn = getattr(self.images, "drawn", None)
-        pictures, labels = self.images.batch(mine) if drawn is None else drawn(mine, draws)
-        return pictures, labels, draws, partner
+        pictures, labels, *failed = self.images.batch(mine) if drawn is None else drawn(mine, draws)
+        return pictures, labels, draws, partner, failed[0] if failed else []
 
 
 def _whole(loaded: Any) -> Any:
     return loaded
 
 
+def _deaf(_: int) -> None:
+    """Ctrl-C is for the parent, which ends its loaders itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _batch(loaded: Loaded, device: torch.device, transform: Callable[[Tensor], Tensor], augment: Augment | None, erase: Augment | None) -> Batch:
     """A step's samples on the device, augmented, each with its partner."""
-    pictures, labels, draws, partner = loaded
+    pictures, labels, draws, partner, _ = loaded
     pictures, labels = pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     if augment is not None:
         pictures = augment(pictures, draws)
