@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,21 +13,26 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from farfield import metrics
 from farfield.classifier import Classifier
 from farfield.classifier.surgery import new_head, put_head
 from farfield.collect import Progress, collect
 from farfield.data.transforms import Normalize
 from farfield.errors import InputError
+from farfield.files import put
 from farfield.outputs import Outputs
 from farfield.recipes.catalogue import Entry, bit_hyperrule
+from farfield.recipes.data import TrainingData
 from farfield.recipes.making import head_layer, save, set_dropout, train_only
 from farfield.recipes.views import Views, is_ready, normalization
 from farfield.store import Stored
 from farfield.training import Draws, Recipe, make_objective, train
 from farfield.training.features import FeatureSet
-from farfield.training.groups import layout
+from farfield.training.groups import at_random, cluster, layout, read_taxonomy, usual_k
 from farfield.training.last_layer import retrain
 from farfield.training.pictures import allowed, crop, erase, flip, trivial
+
+Members = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -35,25 +40,21 @@ class Setting:
     """What a run is of, beside the recipe.
 
     Args:
-        name: of the recipe.
         source: what the model was built from.
-        data: what is trained on: pictures with labels, a function from the epoch to them, or a classifier's `Outputs` for what trains the head alone.
-        told: what the run's recipe.json is to say of the data; it must be the same for a run to go on.
-        augmentations: what may be done to a picture without changing its label, as a suite says it; `None` for anything.
+        data: what it is trained on.
+        start: the model that training starts from; nothing for random weights.
         groups: of classes, for MOS.
         outliers: 8-bit pictures of the model's size, for outlier exposure.
-        penalty: of AugDelete, where it follows.
+        penalty: of AugDelete.
         half: whether the model is kept in 16 bits.
         workers: processes that load pictures.
         strict: whether to stop at a picture that cannot be read.
     """
 
-    name: str
     source: str
-    data: Any
-    told: Mapping[str, Any]
-    augmentations: Sequence[str] | None = None
-    groups: Sequence[Sequence[int]] | None = None
+    data: TrainingData
+    start: str | None = None
+    groups: Members | None = None
     outliers: UInt8[Tensor, "m 3 h w"] | None = None
     penalty: float = 5e-4
     half: bool = False
@@ -61,13 +62,16 @@ class Setting:
     strict: bool = False
 
 
-def run(classifier: Classifier, entry: Entry, setting: Setting, out: str | Path, *, progress: Progress | None = None) -> list[dict[str, float]]:
+def run(
+    classifier: Classifier, name: str, entry: Entry, setting: Setting, out: str | Path, *, progress: Progress | None = None
+) -> list[dict[str, float]]:
     """Trains a classifier in place as a recipe says, and writes `model.safetensors`, `recipe.json` and `metrics.jsonl` into `out`.
 
     Stop it at any moment; called again with the same arguments it goes on, and ends with the same weights.
 
     Args:
-        classifier: where training starts, with a head for the classes of the data.
+        classifier: where training starts; it gets another head where the data have other classes.
+        name: of the recipe.
         entry: the recipe.
         setting: the rest.
         out: the run folder.
@@ -79,59 +83,137 @@ def run(classifier: Classifier, entry: Entry, setting: Setting, out: str | Path,
     Raises:
         InputError: for data, options or a folder that do not fit.
     """
-    folder = Path(out)
-    first = setting.data(0) if callable(setting.data) else setting.data
-    recipe = fitting(entry.recipe, setting.augmentations)
-    recipe = bit_hyperrule(recipe, len(first)) if setting.name == "mos-bit" and not recipe.steps else recipe
+    folder, data = Path(out), setting.data
+    recipe = fitting(entry.recipe, data.augmentations)
+    if name == "mos-bit" and not recipe.steps:
+        recipe = bit_hyperrule(recipe, len(data.train))
     normalize = normalization(classifier.transform, classifier.name)
     if recipe.objective == "mos":
-        groups = layout(setting.groups or [range(classifier.classes)])
-        if int((groups >= 0).sum()) != classifier.classes:
-            raise InputError(f"The groups have {int((groups >= 0).sum())} classes and {classifier.name} has {classifier.classes}.")
-        new_head(classifier, classifier.classes, groups)
+        groups = layout([range(data.classes)] if setting.groups is None else setting.groups)
+        if int((groups >= 0).sum()) != data.classes:
+            raise InputError(f"The groups have {int((groups >= 0).sum())} classes and the data have {data.classes}.")
+        new_head(classifier, data.classes, groups)
+    elif classifier.classes != data.classes or classifier.groups is not None:
+        new_head(classifier, data.classes)
+    classifier.labels = data.labels
     if recipe.dropout:
         set_dropout(classifier.module, recipe.dropout)
     train_only(classifier, recipe.layers)
     layer = head_layer(classifier)
     objective = make_objective(recipe.objective, recipe.options, **_given(recipe, classifier, layer, setting))
-    about = {"name": setting.name, "model": setting.source, **setting.told}
-    if setting.groups is not None and recipe.objective == "mos":
-        about["groups"] = [list(group) for group in setting.groups]
-    if recipe.layers == "head" and not (recipe.augment or recipe.dropout):
-        found = FeatureSet(features_of(classifier, first, folder, setting, progress))
+    about = {"name": name, "model": setting.source, "start": setting.start, **data.told}
+    if recipe.objective == "mos":
+        about["groups"] = [list(group) for group in setting.groups or [range(data.classes)]]
+    if on_features(recipe):
+        found = FeatureSet(features_of(classifier, setting, folder, progress))
         history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, about=about, progress=progress)
     else:
-        augment, erased = augmentations(recipe, setting.augmentations)
+        augment, erased = augmentations(recipe, data.augmentations)
         view = partial(_views, classifier, normalize, recipe, setting)
-        data: Any = (lambda epoch: view(setting.data(epoch))) if callable(setting.data) else view(first)
+        drawn = data.drawn
+        pictures: Any = view(data.train) if drawn is None else lambda epoch: view(drawn(epoch))
         history = train(
-            classifier.module, data, recipe, transform=normalize, out=folder, objective=objective, augment=augment, erase=erased, call=classifier.call,
+            classifier.module, pictures, recipe, transform=normalize, out=folder, objective=objective, augment=augment, erase=erased, call=classifier.call,
             head=layer, about=about, workers=setting.workers, progress=progress,
         )  # fmt: skip
     objective.after(layer)
     classifier.module.requires_grad_(True)
     classifier.module.eval()
-    facts: dict[str, Any] = {"recipe": json.loads((folder / "recipe.json").read_text("utf-8")), "train_accuracy": history[-1]["accuracy"]}
+    facts: dict[str, Any] = {"recipe": _told(folder), "train_accuracy": history[-1]["accuracy"]}
     if entry.then == "augdelete":
-        head = classifier.head
-        assert head is not None
-        retrained = retrain(head, features_of(classifier, first, folder, setting, progress), penalty=setting.penalty, progress=progress)
-        put_head(classifier, retrained.head)
-        facts["augdelete"] = retrained.told()
+        facts["augdelete"] = _augdelete(classifier, setting, folder, 1.0, recipe.seed, progress)
     save(classifier, folder / "model.safetensors", setting.source, facts, half=setting.half)
     return history
 
 
-def fitting(recipe: Recipe, augmentations: Sequence[str] | None) -> Recipe:
+def augdelete(
+    classifier: Classifier, setting: Setting, out: str | Path, *, fraction: float = 1.0, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Puts the last layer at the optimum of plain cross-entropy, and writes `model.safetensors` and `recipe.json` into `out`.
+
+    Returns:
+        What was done and reached; see `farfield.training.last_layer.Retrained`.
+    """
+    folder = Path(out)
+    told = {
+        "name": "augdelete",
+        "model": setting.source,
+        "start": setting.start,
+        **setting.data.told,
+        "fraction": fraction,
+        "penalty": setting.penalty,
+        "seed": seed,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reached = _augdelete(classifier, setting, folder, fraction, seed, progress)
+        put(folder / "recipe.json", lambda path: path.write_text(json.dumps({**told, "reached": reached}, indent=2), "utf-8"))
+        save(classifier, folder / "model.safetensors", setting.source, {"recipe": told, "augdelete": reached}, half=setting.half)
+    except OSError as error:
+        raise InputError(f"The run cannot be written to {folder}: {error}. Make room, or give another folder.") from error
+    return reached
+
+
+def _augdelete(classifier: Classifier, setting: Setting, folder: Path, fraction: float, seed: int, progress: Progress | None) -> dict[str, Any]:
+    head = classifier.head
+    if head is None:
+        raise InputError(f"{classifier.name} has no linear head that could be found, so there is no last layer to retrain.")
+    found = features_of(classifier, setting, folder, progress)
+    reached = retrain(head, found, penalty=setting.penalty, fraction=fraction, seed=seed, progress=progress)
+    put_head(classifier, reached.head)
+    return reached.told()
+
+
+def accuracy(
+    classifier: Classifier, val: Any, *, workers: int | None = None, strict: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Accuracy on labelled pictures with its 95 % interval (Clopper and Pearson)."""
+    said = collect(classifier, val, workers=workers, strict=strict, name="val", progress=progress)
+    assert said.labels is not None
+    hits = int((said.predictions() == said.labels).sum())
+    low, high = metrics.proportion_interval(hits, len(said))
+    return {"accuracy": hits / len(said), "interval": [low, high], "n": len(said)}
+
+
+def groups_of(
+    how: str, classifier: Classifier, setting: Setting, out: str | Path, k: int | None, seed: int, progress: Progress | None = None
+) -> Members:
+    """Groups of classes for MOS: `suite`, `kmeans` of the classifier's features, `random`, or a taxonomy's file.
+
+    Raises:
+        InputError: for groups that do not hold every class once, or more groups than classes.
+    """
+    data = setting.data
+    if how == "suite":
+        if data.taxonomy is None:
+            raise InputError("These data are no suite that has a taxonomy. Give --groups FILE, kmeans or random.")
+        return [list(group) for group in data.taxonomy.values()]
+    if how in ("kmeans", "random"):
+        number = usual_k(data.classes) if k is None else k
+        if how == "random":
+            return at_random(data.classes, number, seed)
+        return cluster(features_of(classifier, setting, Path(out), progress), number, seed)
+    if k is not None:
+        raise InputError("-k is for --groups kmeans and random; a taxonomy has its own number of groups.")
+    return read_taxonomy(how, data.labels, data.classes)
+
+
+def fitting(recipe: Recipe, known: Sequence[str] | None) -> Recipe:
     """A recipe without the augmentations that would change a label: random parts and mirror images, where a suite does not list them."""
-    if augmentations is None:
+    if known is None:
         return recipe
-    return replace(recipe, augment=tuple(name for name in recipe.augment if name not in ("crop", "flip") or name in augmentations))
+    return replace(recipe, augment=tuple(name for name in recipe.augment if name not in ("crop", "flip") or name in known))
 
 
-def augmentations(
-    recipe: Recipe, known: Sequence[str] | None
-) -> tuple[Callable[[Tensor, Draws], Tensor] | None, Callable[[Tensor, Draws], Tensor] | None]:
+def on_features(recipe: Recipe) -> bool:
+    """Whether a recipe needs nothing but what the classifier said of the pictures once."""
+    return recipe.layers == "head" and not recipe.augment and not recipe.dropout
+
+
+Augment = Callable[[Tensor, Draws], Tensor]
+
+
+def augmentations(recipe: Recipe, known: Sequence[str] | None) -> tuple[Augment | None, Augment | None]:
     """What is done to a batch of pictures, and to a batch of inputs."""
     operations = None if known is None else allowed(known)
 
@@ -142,12 +224,17 @@ def augmentations(
     return augment if {"flip", "trivial"} & set(recipe.augment) else None, erase if "erase" in recipe.augment else None
 
 
-def features_of(classifier: Classifier, data: Any, folder: Path, setting: Setting, progress: Progress | None) -> Outputs | Stored:
+def features_of(classifier: Classifier, setting: Setting, folder: Path, progress: Progress | None) -> Outputs | Stored:
     """What the classifier says of the training data as in evaluation; stored in the run folder, unless it was given."""
+    data = setting.data.train
     if isinstance(data, Outputs | Stored):
         return data
     classifier.module.eval()
-    return collect(classifier, data, out=folder / "store", workers=setting.workers or None, strict=setting.strict, progress=progress)
+    return collect(classifier, data, out=folder / "store", workers=setting.workers or None, strict=setting.strict, name="train", progress=progress)
+
+
+def _told(folder: Path) -> Any:
+    return json.loads((folder / "recipe.json").read_text("utf-8"))
 
 
 def _given(recipe: Recipe, classifier: Classifier, layer: Any, setting: Setting) -> dict[str, Any]:
@@ -156,13 +243,15 @@ def _given(recipe: Recipe, classifier: Classifier, layer: Any, setting: Setting)
         return {"groups": classifier.groups}
     if recipe.objective == "npos":
         return {"features": layer.weight.flatten(1).shape[1], "classes": classifier.classes}
-    if recipe.objective == "augmix" and setting.augmentations is not None:
-        return {"operations": allowed(setting.augmentations)}
+    if recipe.objective == "augmix" and setting.data.augmentations is not None:
+        return {"operations": allowed(setting.data.augmentations)}
     return {} if setting.outliers is None else {"outliers": setting.outliers}
 
 
 def _views(classifier: Classifier, normalize: Normalize, recipe: Recipe, setting: Setting, data: Any) -> Any:
     """The training pictures as the loop takes them."""
+    if isinstance(data, Outputs | Stored):
+        raise InputError("This recipe looks at pictures, and the data are what a classifier said of them. Give pictures.")
     size = classifier.input_size
     if not isinstance(size, tuple) or len(size) != 3:
         raise InputError(f"{classifier.name} takes inputs of size {size}; recipes are for models of one picture (3, h, w).")

@@ -1,0 +1,300 @@
+"""`farfield train`, `farfield finetune` and `farfield recipes`: a better classifier, as the papers make it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from farfield.cli.app import (
+    ClassMap,
+    Device,
+    Limit,
+    PreprocessText,
+    RandomWeights,
+    Root,
+    Strict,
+    Weights,
+    app,
+    load_classifier,
+    make_folder,
+    pick_device,
+    progress_bar,
+    say,
+)
+from farfield.errors import InputError
+
+# What both take.
+Data = Annotated[str | None, typer.Option("--data", help="Training pictures: a folder with a sub-folder a class (or with train and val in it), a list, hf:NAME:SPLIT, python:module:function, or a suite as glyphs-200.")]  # fmt: skip
+Val = Annotated[str | None, typer.Option(help="Pictures to measure accuracy on, likewise.")]
+Out = Annotated[Path, typer.Option(help="The run folder; a run that was stopped goes on there.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="SETTING=VALUE of the recipe or its objective, as lr=0.1 or alpha=1. Repeat it.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the data, in place of the recipe's.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps in all, in place of epochs.")]
+Batch = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures in a step, over all processes.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of the weights, the order, and all that is random.")]
+Precision = Annotated[str | None, typer.Option(help="no (float32), bf16 or fp16.")]
+Outliers = Annotated[str | None, typer.Option(help="Outlier pictures, for outlier exposure; without, they are made of the training pictures.")]
+Groups = Annotated[str, typer.Option(help="Of classes, for MOS: a taxonomy (JSON), suite, kmeans or random.")]
+K = Annotated[int | None, typer.Option("-k", min=1, help="How many groups kmeans and random make; by default the square root of the classes.")]
+Then = Annotated[str | None, typer.Option(help="augdelete or none: what is done in the end, in place of what the recipe does.")]
+Penalty = Annotated[float, typer.Option(help="Of AugDelete: half of it times the squared weights is added to the cross-entropy.")]
+Half = Annotated[bool, typer.Option("--half", help="Keep the model in 16 bits.")]
+Loaders = Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that load pictures.")]
+LARGEST = 50_000  # outlier pictures kept in memory
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="A recipe (`farfield recipes`), or the recipe.json of a run.")],
+    model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, hf:NAME, python:module:function; resnet, bit or vit for 32-pixel pictures.")] = None,
+    out: Out = Path("farfield-out/run"),
+    data: Data = None,
+    val: Val = None,
+    settings: Set = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    batch_size: Batch = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    groups: Groups = "suite",
+    k: K = None,
+    outliers: Outliers = None,
+    then: Then = None,
+    penalty: Penalty = 5e-4,
+    preprocess: PreprocessText = None,
+    class_map: ClassMap = None,
+    root: Root = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    workers: Loaders = 0,
+    strict: Strict = False,
+    half: Half = False,
+) -> None:  # fmt: skip
+    """Trains a model from random weights. Stop it when you like: the same command goes on, and ends with the same weights.
+
+    `farfield train --recipe augrevise --model timm:resnet18 --data photos --out run`
+
+    Several processes: `accelerate launch -m farfield train ...`.
+    """
+    from farfield import recipes
+
+    name, entry, told = _recipe(recipe, settings, then, epochs=epochs, steps=steps, batch_size=batch_size, seed=seed, precision=precision)
+    model, data, val = model or told.get("model"), data or told.get("data"), val or told.get("val")
+    if model is None or data is None:
+        raise InputError(f"--{'model' if model is None else 'data'} is missing.")
+    mine = recipes.open_training(data, val, class_map=class_map, root=root, limit=limit or told.get("limit"))
+    where = pick_device(device)
+    classifier = recipes.fresh(model, mine.classes, seed=entry.recipe.seed, preprocess=preprocess).to(where)
+    setting = recipes.Setting(model, mine, penalty=penalty, half=half, workers=workers, strict=strict)
+    _go(classifier, name, entry, setting, out, _groups(told, groups), k, outliers)
+
+
+@app.command()
+def finetune(
+    recipe: Annotated[str, typer.Argument(help="A recipe (`farfield recipes`), augdelete, or the recipe.json of a run.")],
+    model: Annotated[str, typer.Option(help="The trained model: a run folder, a name that ships, timm:NAME, torchvision:NAME, hf:NAME, python:module:function.")],
+    out: Out = Path("farfield-out/finetuned"),
+    data: Data = None,
+    features: Annotated[str | None, typer.Option(help="In place of --data, for what trains the head alone: what the model said of the training data, as a store or arrays.")] = None,
+    fraction: Annotated[float, typer.Option(help="For augdelete: the part of the training data it takes, above 0 and at most 1.")] = 1.0,
+    val: Val = None,
+    settings: Set = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    batch_size: Batch = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    groups: Groups = "suite",
+    k: K = None,
+    outliers: Outliers = None,
+    then: Then = None,
+    penalty: Penalty = 5e-4,
+    weights: Weights = None,
+    preprocess: PreprocessText = None,
+    class_map: ClassMap = None,
+    root: Root = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    workers: Loaders = 0,
+    strict: Strict = False,
+    half: Half = False,
+    random_weights: RandomWeights = False,
+) -> None:  # fmt: skip
+    """Trains a trained model further, or its last layer anew. Of a run folder the data are known.
+
+    `farfield finetune sft --model run --steps 50`
+
+    `farfield finetune augdelete --model timm:resnet50.tv2_in1k --features store/KEY --fraction 0.2`
+
+    `farfield finetune mos --model run --groups taxonomy.json`
+    """
+    from farfield import recipes
+
+    given: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "seed": seed, "precision": precision}
+    name, entry, told = ("augdelete", None, {}) if recipe == "augdelete" else _recipe(recipe, settings, then, **given)
+    needless = [f"--{key.replace('_', '-')}" for key, value in {**given, "set": settings}.items() if value is not None and key != "seed"]
+    if entry is None and needless:
+        raise InputError(f"augdelete has no {needless[0]}: it takes --fraction, --penalty and --seed.")
+    if entry is not None and fraction != 1.0:
+        raise InputError("--fraction is for augdelete; for other recipes --limit takes a part of the data.")
+    if features is not None and entry is not None and not recipes.on_features(entry.recipe):
+        raise InputError(f"{name} looks at pictures, so it needs --data; --features are for augdelete and mos.")
+    before = _of_run(model)
+    data, val = data or told.get("data") or before.get("data"), val or told.get("val") or before.get("val")
+    if data is None and features is None:
+        raise InputError(f"--data is missing, and {model} is no run folder that knows its data.")
+    classifier = load_classifier(model, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
+    if features is not None:
+        mine = recipes.featured(features, classifier, val, class_map=class_map, root=root, limit=limit)
+    else:
+        mine = recipes.open_training(str(data), val, classifier=classifier, class_map=class_map, root=root, limit=limit)
+    setting = recipes.Setting(before.get("model", model), mine, model, penalty=penalty, half=half, workers=workers, strict=strict)
+    if entry is not None:
+        _go(classifier, name, entry, setting, out, _groups(told, groups), k, outliers)
+        return
+    make_folder(out)
+    with progress_bar() as step:
+        was = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
+        reached = recipes.augdelete(classifier, setting, out, fraction=fraction, seed=seed or 0, progress=step)
+        now = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
+    say(
+        f"The last layer is at the optimum of its objective (gradient {reached['gradient']:.1e}) after {reached['passes']} passes over {reached['samples']:,} "
+        f"samples; training accuracy {100 * reached['accuracy_before']:.1f} % before, {100 * reached['accuracy_after']:.1f} % after."
+    )
+    _finish(out, was, now)
+
+
+@app.command("recipes")
+def list_recipes(
+    name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Every recipe: what it does, where it is from, and the command for the published setting."""
+    from dataclasses import asdict
+
+    from farfield.recipes import RECIPES, recipe_of
+
+    if name is not None and name != "augdelete":
+        recipe_of(name)
+    about = {
+        key: {
+            "name": key, "what": entry.what, "paper": entry.paper, "differs": entry.differs, "starts": "a trained model" if entry.finetunes else "random weights",
+            "then": entry.then, "command": entry.command(key), "recipe": asdict(entry.recipe),
+        }
+        for key, entry in RECIPES.items()
+    } | {"augdelete": AUGDELETE}  # fmt: skip
+    if json:
+        typer.echo(jsonlib.dumps([about[name]] if name else list(about.values()), indent=1))
+    elif name is not None:
+        one = about[name]
+        typer.echo(f"{one['what']}\nFrom {one['paper']}. Starts from {one['starts']}{'; AugDelete follows' if one['then'] else ''}.")
+        typer.echo(f"Differs from what was published: {one['differs']}." if one["differs"] else "", nl=bool(one["differs"]))
+        typer.echo(f"As published: {one['command']}")
+        for key, value in one["recipe"].items():
+            typer.echo(f"  {key} = {'/'.join(map(str, value)) or 'none' if isinstance(value, tuple) else value}")
+    else:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in ("name", "starts from", "what it does", "paper"):
+            table.add_column(column, no_wrap=column in ("name", "starts from"))
+        for one in about.values():
+            table.add_row(one["name"], one["starts"], one["what"], one["paper"])
+        Console().print(table)
+        Console().print("\n`farfield recipes NAME` has the settings and the published command. Change a setting with --set SETTING=VALUE.")
+
+
+AUGDELETE: dict[str, Any] = {
+    "name": "augdelete",
+    "what": "The last layer at the optimum of plain cross-entropy on stored features, without smoothed labels and mixtures.",
+    "paper": "paper 3, algorithm 1",
+    "differs": "the optimum of a stated objective with a small penalty, in place of so many steps",
+    "starts": "a trained model",
+    "then": "",
+    "command": "farfield finetune augdelete --model timm:resnet50.tv2_in1k --data imagenet/train --val imagenet/val --out runs/augdelete",
+    "recipe": {"fraction": 1.0, "penalty": 5e-4, "seed": 0},
+}
+
+
+def _recipe(text: str, settings: list[str] | None, then: str | None, **given: Any) -> tuple[str, Any, dict[str, Any]]:
+    """The recipe with what the command line changes in it, its name, and what else its file says."""
+    from farfield import recipes
+
+    name, entry = recipes.recipe_of(text)
+    told = jsonlib.loads(Path(text).read_text("utf-8")) if text.endswith(".json") else {}
+    values = {key: value for key, value in given.items() if value is not None}
+    if given.get("epochs") is not None and given.get("steps") is None and entry.recipe.steps:
+        values["steps"] = 0
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not (key and equals and value):
+            raise InputError(f"--set takes SETTING=VALUE, as --set lr=0.1; got {setting!r}.")
+        if key in values:
+            raise InputError(f"{key} is given twice.")
+        values[key] = value
+    if then not in (None, "none", "augdelete"):
+        raise InputError(f"--then is augdelete or none; got {then!r}.")
+    entry = replace(entry, recipe=recipes.changed(entry.recipe, values))
+    return name, entry if then is None else replace(entry, then="" if then == "none" else then), told
+
+
+def _of_run(model: str) -> dict[str, Any]:
+    """What the recipe.json of a run folder says; nothing for other models."""
+    path = Path(model) / "recipe.json"
+    try:
+        told = jsonlib.loads(path.read_text("utf-8"))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{path} is broken: {error}. Say what it would with --data.") from error
+    return told if isinstance(told, dict) else {}
+
+
+def _groups(told: dict[str, Any], groups: str) -> Any:
+    """The groups of a recipe's file, unless the command line has others."""
+    return told["groups"] if groups == "suite" and told.get("groups") else groups
+
+
+def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups: Any, k: int | None, outliers: str | None) -> None:
+    """Runs a recipe, and says what came out."""
+    from farfield import recipes
+
+    mine, mos = setting.data, entry.recipe.objective == "mos"
+    if outliers is not None and entry.recipe.objective != "outlier-exposure":
+        raise InputError(f"{name} has no outliers; --outliers are for outlier-exposure and sft.")
+    make_folder(out)
+    with progress_bar() as step:
+        if mos:
+            members = groups if isinstance(groups, list) else recipes.groups_of(groups, classifier, setting, out, k, entry.recipe.seed, step)
+            setting = replace(setting, groups=members)
+        if outliers is not None:
+            setting = replace(setting, outliers=recipes.outlier_pictures(outliers, classifier, LARGEST))
+        same = classifier.classes == mine.classes and setting.start is not None
+        was = recipes.accuracy(classifier, mine.val, progress=step) if same and mine.val is not None else None
+        history = recipes.run(classifier, name, entry, setting, out, progress=step)
+        now = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
+    last = history[-1]
+    say(f"{len(history)} epochs, loss {last['loss']:.3f}, accuracy on the training pictures as they were shown {100 * last['accuracy']:.1f} %.")
+    _finish(out, was, now)
+
+
+def _finish(out: Path, was: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+    """The accuracy before and after, kept and said, and where things are."""
+    from farfield.files import put
+    from farfield.report.run import write_run_page
+
+    if now is not None:
+        figures = {"before": was, "after": now}
+        put(out / "accuracy.json", lambda path: path.write_text(jsonlib.dumps(figures, indent=1), "utf-8"))
+        for what, figure in figures.items():
+            if figure is not None:
+                low, high = figure["interval"]
+                say(
+                    f"Accuracy {what}: {100 * figure['accuracy']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {figure['n']:,} pictures."
+                )
+    page = write_run_page(out)
+    say(f"Written: {out / 'model.safetensors'}, {page}. Next: farfield bench --model {out}")

@@ -1,0 +1,195 @@
+"""From what a person writes to training data: pictures and their classes, what may be done to them, and what accuracy is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from farfield import inputs
+from farfield.classifier import Classifier
+from farfield.data import suites
+from farfield.data.files import Files
+from farfield.data.hub import Hub
+from farfield.data.order import read_class_map
+from farfield.errors import InputError
+from farfield.loading import name_of
+from farfield.outputs import Outputs
+from farfield.recipes.views import Views, normalization
+from farfield.store import Stored
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained on.
+
+    Args:
+        train: pictures with labels, or a classifier's outputs of them.
+        classes: how many there are.
+        labels: their names, in order, if they have any.
+        val: what accuracy is measured on; `None` for nothing.
+        drawn: the pictures of an epoch, where each has its own.
+        augmentations: what may be done to a picture without changing its label, as a suite says it; `None` for anything.
+        taxonomy: a suite's groups of classes.
+        told: what `recipe.json` says of all this.
+    """
+
+    train: Any
+    classes: int
+    labels: tuple[str, ...] | None = None
+    val: Any = None
+    drawn: Callable[[int], Any] | None = None
+    augmentations: tuple[str, ...] | None = None
+    taxonomy: Mapping[str, tuple[int, ...]] | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_training(
+    text: str,
+    val: str | None = None,
+    *,
+    classifier: Classifier | None = None,
+    class_map: Path | None = None,
+    root: Path | None = None,
+    limit: int | None = None,
+) -> TrainingData:
+    """The training data a text means: a suite by name, or labelled data as `inputs.open_data` reads them.
+
+    A folder with `train` and one of `val`, `valid`, `validation` and `test` in it has both. With a `classifier`, classes are its own where the names of
+    the data's are among its labels or there are as many; otherwise they are those of the data.
+
+    Raises:
+        InputError: when there is no such thing, no labels, or labels that do not fit.
+    """
+    told = {"data": text, "val": val, "limit": limit, "class_map": None if class_map is None else str(class_map)}
+    if text in suites.SUITES:
+        suite = suites.load(text)
+        if class_map is not None or root is not None:
+            raise InputError(f"--class-map and --root are for folders and lists; {text} is a suite, which has its own classes.")
+        mine = inputs.limited(suite.split("train"), limit)
+        drawn = suite.drawn if limit is None else None
+        seen = suite.split("test") if val is None else _labelled(val, len(suite.classes), suite.classes, None, root)
+        return TrainingData(mine, len(suite.classes), suite.classes, seen, drawn, suite.augmentations, suite.taxonomy, told)
+    order = None if class_map is None else read_class_map(class_map)
+    place, beside = _layout(text)
+    data: Any = inputs.open_data(place, name="train", labelled=True, root=root)
+    if isinstance(data, Outputs | Stored):
+        classes = _of_outputs(data, place, classifier)
+        return TrainingData(inputs.limited(data, limit), classes, None, None, told=told)
+    names = sorted(set(data.folders)) if isinstance(data, Files | Hub) and data.folders else []
+    own = tuple(getattr(data, "classes", ()) or ())
+    labels = None if classifier is None else classifier.labels
+    if order is not None:
+        classes = max(order.values()) + 1
+    elif classifier is not None and (not names or len(names) == classifier.classes or (labels and set(names) <= set(labels))):
+        classes = classifier.classes
+    else:
+        classes = len(names) or len(own) or _count(data, place)
+        labels = None
+    data = inputs.labelled_data(data, classes, labels, order)
+    check_labels(data, classes, place)
+    known = inputs.class_names(data, classes) or own
+    if labels is not None and len(labels) == classes:
+        known = tuple(labels)
+    seen = None if (val or beside) is None else _labelled(str(val or beside), classes, known or labels, order, root)
+    return TrainingData(inputs.limited(data, limit), classes, known if len(known) == classes else None, seen, told=told)
+
+
+def _layout(text: str) -> tuple[str, str | None]:
+    """Where training and validation pictures are in a folder that has both."""
+    folder = Path(text)
+    if not (folder / "train").is_dir():
+        return text, None
+    beside = [folder / name for name in ("val", "valid", "validation", "test") if (folder / name).is_dir()]
+    return (str(folder / "train"), str(beside[0])) if beside else (text, None)
+
+
+def _labelled(text: str, classes: int, labels: Sequence[str] | None, order: Mapping[str, int] | None, root: Path | None) -> Any:
+    data: Any = inputs.open_data(text, name="val", labelled=True, root=root)
+    if isinstance(data, Outputs | Stored):
+        raise InputError(f"{text} is what another classifier said; accuracy is measured on pictures.")
+    data = inputs.labelled_data(data, classes, labels, order)
+    check_labels(data, classes, text)
+    return data
+
+
+def _of_outputs(data: Outputs | Stored, text: str, classifier: Classifier | None) -> int:
+    """How many classes stored outputs are of."""
+    if classifier is None:
+        raise InputError(f"{text} is what a classifier said already; to train one from random weights, give pictures.")
+    first = data if isinstance(data, Outputs) else next(iter(data))
+    if first.labels is None or first.features is None:
+        raise InputError(f"{text} lacks {'labels' if first.labels is None else 'features'}, which training the head needs.")
+    if first.fingerprint is not None and first.fingerprint != classifier.fingerprint():
+        raise InputError(f"{text} is what another model than {classifier.name} said. Give that model's outputs.")
+    return classifier.classes
+
+
+def labels_in(data: Any) -> Tensor | None:
+    """The labels of a data set, where it tells them without reading its pictures."""
+    for name in ("labels", "targets"):
+        found = getattr(data, name, None)
+        if found is not None and len(found) == len(data):
+            return torch.as_tensor(found)
+    dataset = getattr(data, "dataset", None)
+    inside = None if dataset is None else labels_in(dataset)
+    rows = getattr(data, "rows", getattr(data, "indices", None))
+    return None if inside is None or rows is None else inside[torch.as_tensor(rows)]
+
+
+def _count(data: Any, text: str) -> int:
+    labels = labels_in(data)
+    if labels is None or len(labels) == 0 or int(labels.max()) < 0:
+        raise InputError(f"{text} has no classes: give a folder with a sub-folder for each, or a data set that has `classes` or `targets`.")
+    return int(labels.max()) + 1
+
+
+def check_labels(data: Any, classes: int, text: str) -> None:
+    """Raises where a label is none of the classes, as far as labels are known before pictures are read."""
+    labels = labels_in(data)
+    if labels is None:
+        return
+    wrong = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(
+            f"{name_of(data, row)} of {text} has the label {int(labels[row])}, and the classes are 0 to {classes - 1}. Training needs a class for each."
+        )
+
+
+def featured(
+    text: str,
+    classifier: Classifier,
+    val: str | None = None,
+    *,
+    class_map: Path | None = None,
+    root: Path | None = None,
+    limit: int | None = None,
+) -> TrainingData:
+    """What a classifier said of its training data, from a store or arrays, to train its head on."""
+    found: Any = inputs.open_data(text, name="train")
+    if not isinstance(found, Outputs | Stored):
+        raise InputError(f"{text} is pictures, not what a classifier said of them; give it as --data.")
+    _of_outputs(found, text, classifier)
+    order = None if class_map is None else read_class_map(class_map)
+    if val in suites.SUITES:
+        seen = suites.load(str(val)).split("test")
+    else:
+        seen = None if val is None else _labelled(val, classifier.classes, classifier.labels, order, root)
+    told = {"features": text, "val": val, "limit": limit}
+    return TrainingData(inputs.limited(found, limit), classifier.classes, classifier.labels, seen, told=told)
+
+
+def outlier_pictures(text: str, classifier: Classifier, limit: int) -> UInt8[Tensor, "m 3 h w"]:
+    """Pictures without classes in memory, as the classifier sees them in evaluation; at most `limit`, spread over the data."""
+    data: Any = inputs.limited(inputs.unlabelled(inputs.open_data(text, name="outliers")), limit)
+    if isinstance(data, Outputs | Stored):
+        raise InputError(f"{text} is what a classifier said of outliers; training needs the pictures.")
+    views = Views(data, classifier.transform, normalization(classifier.transform, classifier.name), 0)
+    pictures, _ = views.batch(list(range(len(data))))
+    return pictures
