@@ -9,6 +9,7 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from farfield.errors import InputError
 from farfield.training.draws import Draws
 
 
@@ -75,6 +76,16 @@ class Objective(nn.Module):
     def forward(self, net: Net, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "n c"]]:
         """The loss and the logits."""
         raise NotImplementedError
+
+    def after(self, net: Net) -> None:
+        """What turns the classifier as trained into the one to be used, in place. For whoever finishes a run, once: checkpoints hold it as trained."""
+
+
+def within(name: str, value: float, low: float, high: float = float("inf"), *, above: bool = False) -> None:
+    """Raises where an objective's option is out of its range."""
+    if not (low < value if above else low <= value) or not value <= high:
+        bounds = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < float("inf") else "")
+        raise InputError(f"An objective needs `{name}` {bounds}; got {value!r}.")
 
 
 class Trainee(nn.Module):

@@ -14,19 +14,14 @@ from farfield.errors import InputError, nearest
 from farfield.outputs import group_places
 from farfield.training import losses
 from farfield.training.batch import Batch, Net, Objective
+from farfield.training.batch import within as _within
 from farfield.training.draws import Draws, beta
 from farfield.training.groups import targets
 from farfield.training.mixing import MIXES, cutmix, draw_mix, mixup
+from farfield.training.npos import NPOS
 from farfield.training.pictures import augmix, jigsaw, shuffle_channels, tile_sizes
 
 Said = tuple[Float[Tensor, ""], Float[Tensor, "n c"]]
-
-
-def _within(name: str, value: float, low: float, high: float = float("inf"), *, above: bool = False) -> None:
-    """Raises where an option is out of its range."""
-    if not (low < value if above else low <= value) or not value <= high:
-        bounds = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < float("inf") else "")
-        raise InputError(f"An objective needs `{name}` {bounds}; got {value!r}.")
 
 
 class CrossEntropy(Objective):
@@ -206,6 +201,12 @@ class T2FNorm(Objective):
         logits = losses.feature_norm(features, weight, weight.new_zeros(len(weight)) if bias is None else bias.float(), self.tau)
         return losses.smoothed(logits, batch.labels), logits
 
+    def after(self, net: Net) -> None:
+        """Folds the temperature into the head: `W <- W / tau`. The bias stays."""
+        weight: Any = getattr(net.head, "weight")  # noqa: B009 (a module's attribute of unknown type)
+        with torch.no_grad():
+            weight.div_(self.tau)
+
 
 class OutlierExposure(Objective):
     """Cross-entropy, and predictions for outliers pushed towards uniform: `CE(v, y) + weight * D(v_outlier, uniform)`.
@@ -300,6 +301,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "t2fnorm": T2FNorm,
     "outlier-exposure": OutlierExposure,
     "mos": GroupSoftmax,
+    "npos": NPOS,
 }
 
 
