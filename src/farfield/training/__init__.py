@@ -2,6 +2,8 @@
 
 from farfield.training.batch import Batch, Net, Objective, as_objective
 from farfield.training.draws import Draws
+from farfield.training.features import FeatureSet
+from farfield.training.groups import make_groups
 from farfield.training.loop import train
 from farfield.training.objectives import OBJECTIVES, make_objective
 from farfield.training.recipe import Recipe
@@ -11,11 +13,13 @@ __all__ = [
     "OBJECTIVES",
     "Batch",
     "Draws",
+    "FeatureSet",
     "Net",
     "Objective",
     "Recipe",
     "as_objective",
     "frozen_statistics",
+    "make_groups",
     "make_objective",
     "norm_parameters",
     "perturbed",

@@ -10,7 +10,7 @@ from farfield.errors import InputError
 from farfield.training.draws import beta
 
 
-def mixup(inputs: Float[Tensor, "n 3 h w"], others: Float[Tensor, "n 3 h w"], share: float) -> Float[Tensor, "n 3 h w"]:
+def mixup(inputs: Float[Tensor, "n *shape"], others: Float[Tensor, "n *shape"], share: float) -> Float[Tensor, "n *shape"]:
     """`(1 - share) x + share x'`; paper 3's equation 8, whose lambda weights the second sample.
 
     >>> mixup(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), 0.25).flatten()

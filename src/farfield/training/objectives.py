@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from farfield.errors import InputError, nearest
-from farfield.outputs import group_places
+from farfield.outputs import group_places, in_groups
 from farfield.training import losses
 from farfield.training.batch import Batch, Net, Objective
 from farfield.training.batch import within as _within
@@ -278,18 +278,22 @@ class GroupSoftmax(Objective):
             raise InputError(f"MOS has no mixture {mix!r}; there are none and mixup.")
         _within("alpha", alpha, 0, above=True)
         self.paired, self.alpha = mix == "mixup", alpha
-        self.register_buffer("places", group_places(groups), persistent=False)
-        self.register_buffer("targets", targets(groups), persistent=False)
+        places, right = group_places(groups), targets(groups)
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("targets", right, persistent=False)
+        self.register_buffer("own", right.argmax(1) * places.shape[1] + right.amax(1), persistent=False)  # each class's place in its own group
 
     def forward(self, net: Net, batch: Batch) -> Said:
-        """The loss and the logits, with the class's own group alone for those who count hits."""
+        """The loss, and the log-probability of each class in its own group, the largest of which is what the head predicts."""
         places, right = self.get_buffer("places"), self.get_buffer("targets")
         if batch.partners is None:
             logits = net(batch.inputs)
-            return losses.group_softmax(logits, right[batch.labels], places), logits
-        share = beta(self.alpha, batch.draws.once("mixture"))
-        logits = net(mixup(batch.inputs, batch.partners.inputs, share))
-        return losses.group_softmax(logits, right[batch.labels], places, right[batch.partners.labels], share), logits
+            loss = losses.group_softmax(logits, right[batch.labels], places)
+        else:
+            share = beta(self.alpha, batch.draws.once("mixture"))
+            logits = net(mixup(batch.inputs, batch.partners.inputs, share))
+            loss = losses.group_softmax(logits, right[batch.labels], places, right[batch.partners.labels], share)
+        return loss, in_groups(logits.detach(), places).log_softmax(2).flatten(1)[:, self.get_buffer("own")]
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
