@@ -17,7 +17,14 @@ def table() -> str:
         start = "a trained model" if entry.finetunes else "random weights"
         then = "; AugDelete follows" if entry.then else ""
         lines.append(f"| `{name}` | {start} | {entry.what.rstrip('.')}{then} | {entry.paper} | {entry.differs} |")
-    lines += ["", "As published (ImageNet in `imagenet/train` and `imagenet/val`):", "", "```bash", *(entry.command(name) for name, entry in RECIPES.items()), "```"]
+    lines += [
+        "",
+        "As published (ImageNet in `imagenet/train` and `imagenet/val`):",
+        "",
+        "```bash",
+        *(entry.command(name) for name, entry in RECIPES.items()),
+        "```",
+    ]
     return "\n".join(lines)
 
 

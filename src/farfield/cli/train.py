@@ -261,6 +261,8 @@ def _groups(told: dict[str, Any], groups: str) -> Any:
 
 def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups: Any, k: int | None, outliers: str | None) -> None:
     """Runs a recipe, and says what came out."""
+    import torch
+
     from farfield import recipes
 
     mine, mos = setting.data, entry.recipe.objective == "mos"
@@ -269,7 +271,8 @@ def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups:
     make_folder(out)
     with progress_bar() as step:
         if mos:
-            members = groups if isinstance(groups, list) else recipes.groups_of(groups, classifier, setting, out, k, entry.recipe.seed, step)
+            known = isinstance(groups, list)
+            members = torch.tensor(groups) if known else recipes.groups_of(groups, classifier, setting, out, k, entry.recipe.seed, step)
             setting = replace(setting, groups=members)
         if outliers is not None:
             setting = replace(setting, outliers=recipes.outlier_pictures(outliers, classifier, LARGEST))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from farfield import metrics
@@ -26,13 +26,11 @@ from farfield.recipes.data import TrainingData
 from farfield.recipes.making import head_layer, save, set_dropout, train_only
 from farfield.recipes.views import Views, is_ready, normalization
 from farfield.store import Stored
-from farfield.training import Draws, Recipe, make_objective, train
+from farfield.training import Draws, Net, Recipe, make_objective, train
 from farfield.training.features import FeatureSet
-from farfield.training.groups import at_random, cluster, layout, read_taxonomy, usual_k
+from farfield.training.groups import layout, make_groups
 from farfield.training.last_layer import retrain
 from farfield.training.pictures import allowed, crop, erase, flip, trivial
-
-Members = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Setting:
         source: what the model was built from.
         data: what it is trained on.
         start: the model that training starts from; nothing for random weights.
-        groups: of classes, for MOS.
+        groups: of the head, for MOS; see `groups_of`. One group of all classes by default.
         outliers: 8-bit pictures of the model's size, for outlier exposure.
         penalty: of AugDelete.
         half: whether the model is kept in 16 bits.
@@ -54,7 +52,7 @@ class Setting:
     source: str
     data: TrainingData
     start: str | None = None
-    groups: Members | None = None
+    groups: Int64[Tensor, " c"] | None = None
     outliers: UInt8[Tensor, "m 3 h w"] | None = None
     penalty: float = 5e-4
     half: bool = False
@@ -89,7 +87,7 @@ def run(
         recipe = bit_hyperrule(recipe, len(data.train))
     normalize = normalization(classifier.transform, classifier.name)
     if recipe.objective == "mos":
-        groups = layout([range(data.classes)] if setting.groups is None else setting.groups)
+        groups = layout([range(data.classes)]) if setting.groups is None else setting.groups
         if int((groups >= 0).sum()) != data.classes:
             raise InputError(f"The groups have {int((groups >= 0).sum())} classes and the data have {data.classes}.")
         new_head(classifier, data.classes, groups)
@@ -103,7 +101,7 @@ def run(
     objective = make_objective(recipe.objective, recipe.options, **_given(recipe, classifier, layer, setting))
     about = {"name": name, "model": setting.source, "start": setting.start, **data.told}
     if recipe.objective == "mos":
-        about["groups"] = [list(group) for group in setting.groups or [range(data.classes)]]
+        about["groups"] = groups.tolist()
     if on_features(recipe):
         found = FeatureSet(features_of(classifier, setting, folder, progress))
         history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, about=about, progress=progress)
@@ -116,7 +114,7 @@ def run(
             classifier.module, pictures, recipe, transform=normalize, out=folder, objective=objective, augment=augment, erase=erased, call=classifier.call,
             head=layer, about=about, workers=setting.workers, progress=progress,
         )  # fmt: skip
-    objective.after(layer)
+    objective.after(Net(classifier.module, classifier.call, layer))
     classifier.module.requires_grad_(True)
     classifier.module.eval()
     facts: dict[str, Any] = {"recipe": _told(folder), "train_accuracy": history[-1]["accuracy"]}
@@ -161,7 +159,7 @@ def _augdelete(classifier: Classifier, setting: Setting, folder: Path, fraction:
     found = features_of(classifier, setting, folder, progress)
     reached = retrain(head, found, penalty=setting.penalty, fraction=fraction, seed=seed, progress=progress)
     put_head(classifier, reached.head)
-    return reached.told()
+    return {name: value for name, value in vars(reached).items() if name != "head"}
 
 
 def accuracy(
@@ -176,26 +174,16 @@ def accuracy(
 
 
 def groups_of(
-    how: str, classifier: Classifier, setting: Setting, out: str | Path, k: int | None, seed: int, progress: Progress | None = None
-) -> Members:
-    """Groups of classes for MOS: `suite`, `kmeans` of the classifier's features, `random`, or a taxonomy's file.
+    how: str, classifier: Classifier, setting: Setting, out: str | Path, k: int | None = None, seed: int = 0, progress: Progress | None = None
+) -> Int64[Tensor, " c"]:
+    """The groups of a head for MOS: `suite`, `kmeans` of the classifier's features, `random`, or a taxonomy's file.
 
     Raises:
         InputError: for groups that do not hold every class once, or more groups than classes.
     """
     data = setting.data
-    if how == "suite":
-        if data.taxonomy is None:
-            raise InputError("These data are no suite that has a taxonomy. Give --groups FILE, kmeans or random.")
-        return [list(group) for group in data.taxonomy.values()]
-    if how in ("kmeans", "random"):
-        number = usual_k(data.classes) if k is None else k
-        if how == "random":
-            return at_random(data.classes, number, seed)
-        return cluster(features_of(classifier, setting, Path(out), progress), number, seed)
-    if k is not None:
-        raise InputError("-k is for --groups kmeans and random; a taxonomy has its own number of groups.")
-    return read_taxonomy(how, data.labels, data.classes)
+    found = features_of(classifier, setting, Path(out), progress) if how == "kmeans" else None
+    return make_groups(how, data.classes, k=k, labels=data.labels, taxonomy=data.taxonomy, data=found, seed=seed)
 
 
 def fitting(recipe: Recipe, known: Sequence[str] | None) -> Recipe:
