@@ -35,7 +35,7 @@ def fresh(source: str, classes: int, *, seed: int = 0, preprocess: str | None = 
     transform: Any = None if preprocess is None else Preprocess.parse(preprocess)
     if source in models.ARCHITECTURES:
         own = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), size=SIDE)
-        module = models.build(source, classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = models.build(source, classes).to(memory_format=torch.channels_last)
         return Classifier.wrap(module, transform=transform or own, name=source, input_size=(3, SIDE, SIDE))
     fetched = source.partition(":")[0] in ("timm", "torchvision", "hf")
     classifier = Classifier.load(source, transform=transform, random_weights=fetched)

@@ -30,7 +30,8 @@ from farfield.training import Draws, Net, Recipe, make_objective, train
 from farfield.training.features import FeatureSet
 from farfield.training.groups import layout, make_groups
 from farfield.training.last_layer import retrain
-from farfield.training.pictures import allowed, crop, erase, flip, trivial
+from farfield.training.operations import allowed
+from farfield.training.pictures import crop, erase, flip, trivial
 
 
 @dataclass(frozen=True)
