@@ -235,7 +235,7 @@ def test_a_run_stopped_inside_an_epoch_ends_with_the_same_bits(tmp_path: Path, s
 
 
 def test_it_learns_prototypes_and_features_that_tell_a_strange_colour(tmp_path: Path) -> None:
-    """The farthest neighbour's distance of pictures of a colour held out, against that of a network trained by cross-entropy."""
+    """By the distance to the fifth neighbour among features of training pictures."""
     recipe = replace(QUICK, epochs=20)
     module, objective, history = run(tmp_path / "npos", recipe)
     assert history[-1]["accuracy"] > 0.9
@@ -244,14 +244,11 @@ def test_it_learns_prototypes_and_features_that_tell_a_strange_colour(tmp_path: 
     strange = torch.randint(80, (48, 3, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
     strange[:, :2] += 150  # yellow
 
-    def auroc(model: nn.Module) -> float:
-        model.eval()
-        with torch.no_grad():
-            bank, known, odd = (F.normalize(model[:-1](HALF(x)), dim=1) for x in (pictures(epoch=8).images, pictures(epoch=9).images, strange))  # type: ignore[index]
-        near, far = (torch.cdist(x, bank).kthvalue(5).values for x in (known, odd))
-        return float((far[:, None] > near).float().mean())
-
-    assert auroc(module) > 0.9
+    module.eval()
+    with torch.no_grad():
+        bank, known, odd = (F.normalize(module[:-1](HALF(x)), dim=1) for x in (pictures(epoch=8).images, pictures(epoch=9).images, strange))  # type: ignore[index]
+    near, far = (torch.cdist(x, bank).kthvalue(5).values for x in (known, odd))
+    assert (far[:, None] > near).float().mean() > 0.9
 
 
 @pytest.mark.parametrize(
