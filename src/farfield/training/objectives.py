@@ -130,12 +130,14 @@ class AugMix(Objective):
         severity: of the operations, 1 to 10.
         width: chains in a mixture.
         depth: operations in a chain; 0 for 1 to 3 at random.
-        operations: which may be used; all that keep a label by default.
+        operations: which may be used, name to largest magnitude (`farfield.training.operations.allowed`); the paper's by default.
 
     Source: Hendrycks et al., "AugMix", ICLR 2020.
     """
 
-    def __init__(self, weight: float = 12.0, severity: float = 3.0, width: int = 3, depth: int = 0, operations: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, weight: float = 12.0, severity: float = 3.0, width: int = 3, depth: int = 0, operations: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         _within("weight", weight, 0)
         _within("severity", severity, 0, 10, above=True)
