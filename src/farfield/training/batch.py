@@ -24,6 +24,7 @@ class Batch:
         draws: random numbers for these samples in this step.
         normalize: from such pictures to inputs.
         partners: a sample for each of these to be mixed with (the next one of the step, over all processes); only where the objective is `paired`.
+        highest: the largest label, of partners too, as it was read before the labels went to the device; -1 where nobody looked.
     """
 
     pictures: Tensor
@@ -32,6 +33,17 @@ class Batch:
     draws: Draws
     normalize: Callable[[Tensor], Tensor]
     partners: Batch | None = None
+    highest: int = -1
+
+    def check(self, classes: int) -> None:
+        """Raises where a label is none of so many classes; on a GPU the loss itself would break the process."""
+        if self.highest >= classes:
+            both = [self] if self.partners is None else [self, self.partners]
+            row = next(int(some.draws.ids[some.labels.cpu() == self.highest][0]) for some in both if bool((some.labels == self.highest).any()))
+            raise InputError(
+                f"Item {row} of the training set has the label {self.highest}, and the model has {classes} classes: labels are 0 to {classes - 1}. "
+                "Give a model with more classes, or other labels."
+            )
 
 
 class Net:
@@ -41,15 +53,20 @@ class Net:
         module: the classifier.
         call: how it is called on inputs, where that is not `module(inputs)`.
         head: its last linear layer (or 1 x 1 convolution); needed for features.
+        batch: whose labels must be among the logits.
     """
 
-    def __init__(self, module: nn.Module, call: Callable[[nn.Module, Any], Any] | None = None, head: nn.Module | None = None) -> None:
-        self.module, self.call, self.head = module, call, head
+    def __init__(
+        self, module: nn.Module, call: Callable[[nn.Module, Any], Any] | None = None, head: nn.Module | None = None, batch: Batch | None = None
+    ) -> None:
+        self.module, self.call, self.head, self.batch = module, call, head, batch
 
     def __call__(self, inputs: Tensor) -> Float[Tensor, "n c"]:
         """The logits, in float32."""
         said = self.module(inputs) if self.call is None else self.call(self.module, inputs)
         logits: Tensor = said if isinstance(said, Tensor) else said["logits"] if isinstance(said, dict) else said.logits
+        if self.batch is not None:
+            self.batch.check(logits.shape[1])
         return logits.float()
 
     def look(self, inputs: Tensor) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
@@ -83,7 +100,7 @@ class Objective(nn.Module):
 
 def within(name: str, value: float, low: float, high: float = float("inf"), *, above: bool = False) -> None:
     """Raises where an objective's option is out of its range."""
-    if not (low < value if above else low <= value) or not value <= high:
+    if not (low < value if above else low <= value) or not value <= high or value == float("inf"):
         bounds = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < float("inf") else "")
         raise InputError(f"An objective needs `{name}` {bounds}; got {value!r}.")
 
@@ -91,14 +108,16 @@ def within(name: str, value: float, low: float, high: float = float("inf"), *, a
 class Trainee(nn.Module):
     """A classifier and its objective as one module, so that what makes processes agree sees every parameter."""
 
-    def __init__(self, module: nn.Module, objective: Objective, net: Net) -> None:
+    def __init__(
+        self, module: nn.Module, objective: Objective, call: Callable[[nn.Module, Any], Any] | None = None, head: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.model, self.objective = module, objective
-        self.net = net
+        self.how = (call, head)  # in a tuple, since either may be a module, which is not to be ours a second time
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss and the logits."""
-        loss, logits = self.objective(self.net, batch)
+        loss, logits = self.objective(Net(self.model, *self.how, batch), batch)
         return loss, logits.detach()
 
 

@@ -32,7 +32,7 @@ class Draws:
     step: int
     ids: Int64[Tensor, " n"]
 
-    def uniform(self, what: str, *shape: int) -> Float[Tensor, "n ..."]:
+    def uniform(self, what: str, *shape: int) -> Float[Tensor, " n *shape"]:
         """`(n, *shape)` numbers in [0, 1), in float32, on the CPU."""
         each = math.prod(shape)
         key = hashed(torch.tensor([self.step]), self.seed) ^ _number(what)
@@ -40,7 +40,7 @@ class Draws:
         # the upper 24 bits, all that a float32 below 1 can tell
         return ((mixed >> 40) & 0xFFFFFF).float().mul(2.0**-24).reshape(len(self.ids), *shape)
 
-    def normal(self, what: str, *shape: int) -> Float[Tensor, "n ..."]:
+    def normal(self, what: str, *shape: int) -> Float[Tensor, " n *shape"]:
         """`(n, *shape)` standard normal numbers (Box and Muller)."""
         radius, angle = self.uniform(f"{what}, radius", *shape), self.uniform(f"{what}, angle", *shape)
         return (-2 * torch.log1p(-radius)).sqrt() * torch.cos(2 * math.pi * angle)
@@ -51,7 +51,7 @@ class Draws:
 
     def orders(self, what: str, places: int) -> Int64[Tensor, "n places"]:
         """A permutation of `0 ... places - 1` for each sample."""
-        return self.uniform(what, places).argsort(1)
+        return self.uniform(what, places).argsort(1, stable=True)  # of 24 bits some are equal
 
     def once(self, what: str) -> torch.Generator:
         """A generator for what all samples of the step share, such as the weight of a mixture."""

@@ -2,7 +2,7 @@
 
 What a step does depends on the weights, the optimiser's state and `(recipe.seed, step)`, and on nothing else. A run that was stopped and
 started again therefore ends with the same weights as one that was not (same device, same number of processes; with fp16 not to the bit,
-since the loss scale is sought anew). Two processes share a batch, and each draws for a sample what one process would.
+since the loss scale is sought anew). Two processes share a batch, and each draws for a sample what one process would (but for what a model draws itself, dropout, and BatchNorm, which sees a process's share alone).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put, sweep
-from farfield.training.batch import Batch, Net, Objective, Trainee, as_objective
+from farfield.training.batch import Batch, Objective, Trainee, as_objective
 from farfield.training.draws import Draws
 from farfield.training.recipe import Recipe, rate
 from farfield.training.sharpness import frozen_statistics, is_norm, norm_parameters, perturbed, usual_rho
@@ -118,7 +118,7 @@ def train(
         _claim(folder, recipe, about or {})
     accelerator.wait_for_everyone()
     goal = objective if isinstance(objective, Objective) else as_objective(objective)
-    trainee = Trainee(module, goal, Net(module, call, head)).to(accelerator.device)
+    trainee = Trainee(module, goal, call, head).to(accelerator.device)
     optimizer = make_optimizer(trainee, recipe)
     run = _Run(accelerator, trainee, optimizer, recipe, folder, save_every, progress)
     images = data if callable(data) else lambda _: data
@@ -182,7 +182,7 @@ class _Run:
         unread: dict[str, None] = {}
         self._training()
         for (step, _), loaded in zip(requests, loader, strict=True):
-            _seed(recipe.seed, step)
+            _seed(recipe.seed, step, accelerator.process_index, accelerator.num_processes)
             unread.update(dict.fromkeys(loaded[-1]))
             batch = _batch(loaded, accelerator.device, transform, augment, erase)
             now = recipe.lr * rate(step, steps, recipe)
@@ -289,7 +289,7 @@ class _Run:
         held: dict[str, dict[str, Tensor]] = {"model": {}, "objective": {}, "average": {}}
         try:
             with safe_open(path, framework="pt") as file:
-                state = json.loads(file.metadata()["state"])
+                state = _State(**json.loads(file.metadata()["state"]))
                 for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
                     owner, _, rest = key.partition(".")
                     if owner == "optimizer":
@@ -306,7 +306,7 @@ class _Run:
             raise InputError(f"{path} is of another architecture: {str(error).splitlines()[-1].strip()} Give another folder.") from error
         self.average = {key: value.to(self.accelerator.device) for key, value in held["average"].items()}
         self.plain.load_state_dict({"state": moments, "param_groups": self.plain.state_dict()["param_groups"]})
-        self.state = _State(**state)
+        self.state = state
 
     def finish(self) -> None:
         """Leaves the module with the averaged weights, where there are such."""
@@ -341,9 +341,9 @@ def _rows(items: int, recipe: Recipe, epoch: int, processes: int) -> list[list[i
     return [order[start : start + size] for start in range(0, items - size + 1, size)]
 
 
-def _seed(seed: int, step: int) -> None:
-    """What a model draws (dropout) belongs to the step."""
-    torch.manual_seed(seed * 1_000_003 + step)
+def _seed(seed: int, step: int, process: int, processes: int) -> None:
+    """What a model draws (dropout) belongs to the step, and is not the same for each process's share of it."""
+    torch.manual_seed((seed * 1_000_003 + step) * processes + process)
 
 
 Loaded = tuple[Tensor, Tensor, Draws, Tensor | None, list[str]]
@@ -381,6 +381,11 @@ def _deaf(_: int) -> None:
 def _batch(loaded: Loaded, device: torch.device, transform: Callable[[Tensor], Tensor], augment: Augment | None, erase: Augment | None) -> Batch:
     """A step's samples on the device, augmented, each with its partner."""
     pictures, labels, draws, partner, _ = loaded
+    if (lowest := int(labels.min())) < 0:
+        raise InputError(
+            f"Item {int(draws.ids[labels.argmin()])} of the training set has the label {lowest}: a sample of no class cannot be trained on. Leave it out."
+        )
+    highest = int(labels.max())
     pictures, labels = pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     if augment is not None:
         pictures = augment(pictures, draws)
@@ -388,10 +393,10 @@ def _batch(loaded: Loaded, device: torch.device, transform: Callable[[Tensor], T
     if erase is not None:
         inputs = erase(inputs, draws)
     if partner is None:
-        return Batch(pictures, inputs, labels, draws, transform)
+        return Batch(pictures, inputs, labels, draws, transform, highest=highest)
     mine, others = slice(len(partner)), partner.to(device)
     second = Batch(pictures[others], inputs[others], labels[others], draws.of(partner), transform)
-    return Batch(pictures[mine], inputs[mine], labels[mine], draws.of(mine), transform, second)
+    return Batch(pictures[mine], inputs[mine], labels[mine], draws.of(mine), transform, second, highest)
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

@@ -162,7 +162,9 @@ def group_softmax(
 
 
 def jensen_shannon(*logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
-    """How far several predictions for the same samples are apart: `mean_n mean_j KL(p_j || m)`, `m` the mean of the `p_j`, clamped to [1e-7, 1].
+    """How far several predictions for the same samples are apart: `mean_n mean_j KL(p_j || m)`, `m` the mean of the `p_j`; from 0 to the log of their number.
+
+    *Differs from the authors' code*, which keeps `m` in [1e-7, 1] so as not to take the logarithm of 0; here `log m` is a log-sum-exp of the `log p_j`, which needs no bounds.
 
     >>> v = torch.tensor([[1.0, -1.0]])
     >>> abs(float(jensen_shannon(v, v, v))) < 1e-6
@@ -170,7 +172,6 @@ def jensen_shannon(*logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
 
     Source: Hendrycks et al., "AugMix", ICLR 2020, section 3.
     """
-    predictions = torch.stack([one.softmax(1) for one in logits])
-    log_mean = predictions.mean(0).clamp(1e-7, 1).log()
     logs = torch.stack([one.log_softmax(1) for one in logits])
-    return (predictions * (logs - log_mean)).sum(2).mean()
+    log_mean = logs.logsumexp(0) - math.log(len(logits))
+    return (logs.exp() * (logs - log_mean)).sum(2).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from farfield.errors import InputError, nearest
+from farfield.errors import FarfieldWarning, InputError, nearest
 from farfield.outputs import group_places, in_groups
 from farfield.training import losses
 from farfield.training.batch import Batch, Net, Objective
@@ -28,7 +29,7 @@ class CrossEntropy(Objective):
     """Cross-entropy of logits, with smoothed labels and mixtures where asked for.
 
     Args:
-        smoothing: of the labels, in [0, 1).
+        smoothing: of the labels, in [0, 1].
         mix: `none`, `mixup`, `cutmix`, or `mixup+cutmix`, one of the two for each batch.
         alpha: mixup's share is of Beta(alpha, alpha).
         cut_alpha: likewise CutMix's.
@@ -39,7 +40,8 @@ class CrossEntropy(Objective):
     def __init__(self, smoothing: float = 0.0, mix: str = "none", alpha: float = 0.2, cut_alpha: float = 1.0) -> None:
         super().__init__()
         _within("smoothing", smoothing, 0, 1)
-        _within("alpha", min(alpha, cut_alpha), 0, above=True)
+        _within("alpha", alpha, 0, above=True)
+        _within("cut_alpha", cut_alpha, 0, above=True)
         if mix not in MIXES:
             raise InputError(f"There is no mixture {mix!r}{nearest(mix, MIXES)} There are: {', '.join(MIXES)}.")
         self.smoothing, self.mix, self.alpha, self.cut_alpha = smoothing, mix, alpha, cut_alpha
@@ -235,9 +237,9 @@ class OutlierExposure(Objective):
     ) -> None:
         super().__init__()
         _within("weight", weight, 0)
+        if pseudo not in ("jigsaw", "channels", "jigsaw+channels"):
+            raise InputError(f"There are no pseudo-outliers {pseudo!r}; there are jigsaw, channels, and jigsaw+channels.")
         self.kinds = tuple(pseudo.split("+"))
-        if wrong := [kind for kind in self.kinds if kind not in ("jigsaw", "channels")]:
-            raise InputError(f"There are no pseudo-outliers {wrong[0]!r}; there are jigsaw, channels, and jigsaw+channels.")
         if distance not in ("cross-entropy", "kl"):
             raise InputError(f"There is no distance {distance!r}; there are cross-entropy and kl.")
         self.weight, self.sizes, self.distance, self.outliers = weight, tuple(sizes), distance, outliers
@@ -246,8 +248,16 @@ class OutlierExposure(Objective):
         """The loss and the logits of the samples."""
         strange = self.strange(batch.pictures, batch.draws)
         logits, wrong = net(torch.cat([batch.inputs, batch.normalize(strange)])).tensor_split([len(batch.inputs)])
+        loss = losses.smoothed(logits, batch.labels)
+        if len(wrong) == 0:
+            warnings.warn(
+                "A batch of grey pictures alone has no pseudo-outliers with channels in another order: its loss is plain cross-entropy. Take pseudo='jigsaw'.",
+                FarfieldWarning,
+                stacklevel=2,
+            )
+            return loss, logits
         distance = losses.uniformity if self.distance == "cross-entropy" else losses.towards_uniform
-        return losses.smoothed(logits, batch.labels) + self.weight * distance(wrong), logits
+        return loss + self.weight * distance(wrong), logits
 
     def strange(self, pictures: UInt8[Tensor, "n 3 h w"], draws: Draws) -> UInt8[Tensor, "m 3 h w"]:
         """The outliers of a step."""
@@ -280,22 +290,29 @@ class GroupSoftmax(Objective):
             raise InputError(f"MOS has no mixture {mix!r}; there are none and mixup.")
         _within("alpha", alpha, 0, above=True)
         self.paired, self.alpha = mix == "mixup", alpha
-        places, right = group_places(groups), targets(groups)
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("targets", right, persistent=False)
-        self.register_buffer("own", right.argmax(1) * places.shape[1] + right.amax(1), persistent=False)  # each class's place in its own group
+        self.width = len(groups)
+        self.register_buffer("places", group_places(groups), persistent=False)
+        self.register_buffer("targets", targets(groups), persistent=False)
 
     def forward(self, net: Net, batch: Batch) -> Said:
-        """The loss, and the log-probability of each class in its own group, the largest of which is what the head predicts."""
+        """The loss and the log-probability of each class in its group's softmax, whose largest is that of the predicted class."""
         places, right = self.get_buffer("places"), self.get_buffer("targets")
+        batch.check(len(right))
         if batch.partners is None:
-            logits = net(batch.inputs)
+            logits = self.wide(net(batch.inputs))
             loss = losses.group_softmax(logits, right[batch.labels], places)
         else:
             share = beta(self.alpha, batch.draws.once("mixture"))
-            logits = net(mixup(batch.inputs, batch.partners.inputs, share))
+            logits = self.wide(net(mixup(batch.inputs, batch.partners.inputs, share)))
             loss = losses.group_softmax(logits, right[batch.labels], places, right[batch.partners.labels], share)
-        return loss, in_groups(logits.detach(), places).log_softmax(2).flatten(1)[:, self.get_buffer("own")]
+        place, group = right.max(1)
+        return loss, in_groups(logits, places).log_softmax(2)[:, group, place]
+
+    def wide(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """The logits, which must be as many as the groups say."""
+        if logits.shape[1] != self.width:
+            raise InputError(f"The groups are of a head with {self.width} logits, and the model has {logits.shape[1]}. Give it a head with these groups.")
+        return logits
 
 
 OBJECTIVES: dict[str, type[Objective]] = {

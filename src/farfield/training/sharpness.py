@@ -19,16 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-# By type, never by name. timm's own layers are subclasses of these, of which it has all kinds; others are found by what they hold.
-NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm, nn.RMSNorm)
+NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def is_norm(layer: nn.Module) -> bool:
-    """Whether a layer normalises: one of torch's, a subclass, or a class of its own that says so by its type's name (`RmsNorm`, `LayerNorm2d`)."""
-    kind = type(layer).__name__.lower()
-    return isinstance(layer, NORMS) or (
-        not list(layer.children()) and any(word in kind for word in ("norm",)) and "weight" in dict(layer.named_parameters())
-    )
+    """Whether a layer normalises, by its type and never by the name it has in its model, which may be anything (`gn1`).
+
+    It is one of torch's (most of timm's and torchvision's are subclasses of these), or of a class, or a subclass of one, that is called a norm and
+    has parameters of one dimension alone (timm's `RmsNorm`, transformers' `LlamaRMSNorm`; a cosine head called `NormedLinear` has a matrix).
+    """
+    own = list(layer.parameters(recurse=False))
+    called = any("norm" in kind.__name__.lower() for kind in type(layer).__mro__)
+    return isinstance(layer, NORMS) or (called and bool(own) and all(p.ndim == 1 for p in own))
 
 
 def norm_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -66,34 +68,28 @@ def perturbed(parameters: Iterable[Tensor], rho: float) -> Iterator[float]:
     Source: Foret et al., "Sharpness-Aware Minimization", ICLR 2021, equation 2; for normalisation layers alone: Mueller et al., "Normalization Layers
     Are All That Sharpness-Aware Minimization Needs", NeurIPS 2023.
     """
-    moved = [p for p in parameters if p.grad is not None]
-    norms = [p.grad.detach().float().norm() for p in moved if p.grad is not None]
-    norm = float(torch.stack([n.cpu() for n in norms]).norm()) if norms else 0.0
-    scale = rho / (norm + 1e-16) if math.isfinite(norm) and norm > 0 else 0.0
-    kept = [p.detach().clone() for p in moved]
-    with torch.no_grad():
-        for p in moved:
-            if p.grad is not None:
-                p.add_(p.grad, alpha=scale)
+    slopes = [(p, p.grad.detach()) for p in dict.fromkeys(parameters) if p.grad is not None]
+    wide = [slope.to(torch.promote_types(slope.dtype, torch.float32)).norm() for _, slope in slopes]
+    norm = float(torch.stack([one.to(wide[0]) for one in wide]).norm()) if wide else 0.0
+    moves = math.isfinite(norm) and norm > 0  # 0 times an infinite gradient would move too
+    kept = [(p, p.detach().clone()) for p, _ in slopes] if moves else []
     try:
+        with torch.no_grad():
+            for p, slope in slopes if moves else []:
+                p.add_(slope, alpha=rho / (norm + 1e-16))
         yield norm
     finally:
         with torch.no_grad():
-            for p, before in zip(moved, kept, strict=True):
+            for p, before in kept:
                 p.copy_(before)
 
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Inside: running means and variances (BatchNorm's) do not move, whether or not they are used."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _NormBase) and layer.track_running_stats]
-    kept = [(layer.momentum, None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()) for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
+    """After: running means and variances (BatchNorm's), and the count of batches, are the bits they were, whatever was seen inside."""
+    kept = [(held, held.clone()) for layer in module.modules() if isinstance(layer, _NormBase) for held in layer.buffers(recurse=False)]
     try:
         yield
     finally:
-        for layer, (momentum, seen) in zip(layers, kept, strict=True):
-            layer.momentum = momentum
-            if seen is not None and layer.num_batches_tracked is not None:
-                layer.num_batches_tracked.copy_(seen)
+        for held, before in kept:
+            held.copy_(before)
