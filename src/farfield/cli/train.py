@@ -279,6 +279,8 @@ def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups:
         same = classifier.classes == mine.classes and setting.start is not None
         was = recipes.accuracy(classifier, mine.val, progress=step) if same and mine.val is not None else None
         history = recipes.run(classifier, name, entry, setting, out, progress=step)
+        if not recipes.first_process():
+            return
         now = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
     last = history[-1]
     say(f"{len(history)} epochs, loss {last['loss']:.3f}, accuracy on the training pictures as they were shown {100 * last['accuracy']:.1f} %.")

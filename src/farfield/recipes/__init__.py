@@ -3,7 +3,7 @@
 from farfield.recipes.catalogue import RECIPES, Entry, changed, recipe_of
 from farfield.recipes.data import TrainingData, featured, open_training, outlier_pictures
 from farfield.recipes.making import fresh, save
-from farfield.recipes.run import Setting, accuracy, augdelete, groups_of, on_features, run
+from farfield.recipes.run import Setting, accuracy, augdelete, first_process, groups_of, on_features, run
 
 __all__ = [
     "RECIPES",
@@ -14,6 +14,7 @@ __all__ = [
     "augdelete",
     "changed",
     "featured",
+    "first_process",
     "fresh",
     "groups_of",
     "on_features",

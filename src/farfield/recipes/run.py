@@ -77,7 +77,7 @@ def run(
         progress: called with what is done, how far, and out of how much.
 
     Returns:
-        One record per epoch.
+        One record per epoch. Of several processes the first alone writes the model.
 
     Raises:
         InputError: for data, options or a folder that do not fit.
@@ -115,6 +115,8 @@ def run(
             classifier.module, pictures, recipe, transform=normalize, out=folder, objective=objective, augment=augment, erase=erased, call=classifier.call,
             head=layer, about=about, workers=setting.workers, progress=progress,
         )  # fmt: skip
+    if not first_process():
+        return history
     objective.after(Net(classifier.module, classifier.call, layer))
     classifier.module.requires_grad_(True)
     classifier.module.eval()
@@ -192,6 +194,13 @@ def fitting(recipe: Recipe, known: Sequence[str] | None) -> Recipe:
     if known is None:
         return recipe
     return replace(recipe, augment=tuple(name for name in recipe.augment if name not in ("crop", "flip") or name in known))
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes and speaks, of however many train together."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
 
 
 def on_features(recipe: Recipe) -> bool:

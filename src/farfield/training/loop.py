@@ -84,6 +84,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Trains `module` in place and returns one record per epoch: its mean loss, accuracy, learning rate and seconds.
 
+    Training is where the module is; of several processes, each takes the device of its own that accelerate gives it.
+
     Stop it at any moment; called again with the same arguments it goes on after the last checkpoint, and ends with the same weights. The accuracy is that of
     the training pictures as they were shown, by the largest logit; `seconds` are those of the last run that worked on the epoch.
 
@@ -109,8 +111,10 @@ def train(
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    AcceleratorState._reset_state()  # it is one per process, and an earlier run may have had another precision
-    accelerator = Accelerator(mixed_precision=recipe.precision)
+    here = next(module.parameters(), torch.zeros(())).device
+    # they are one per process, and an earlier run may have had another precision or device
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    accelerator = Accelerator(mixed_precision=recipe.precision, cpu=here.type == "cpu")
     folder = Path(out)
     if recipe.batch_size % accelerator.num_processes:
         raise InputError(f"A batch of {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes. Give a multiple of them.")
