@@ -44,6 +44,8 @@ TESTS = {
     "choose/apart.py": ["tests/test_choose.py"],
     "choose/record.py": ["tests/test_choose.py"],
     "choose/tuning.py": ["tests/test_choose.py"],
+    "training/operations.py": ["tests/test_pictures.py"],
+    "training/pictures.py": ["tests/test_pictures.py"],
 }
 SWAPS = {
     r" \+ ": " - ",
