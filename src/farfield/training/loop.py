@@ -181,6 +181,8 @@ class _Run:
         paired = self.trainee.objective.paired
         source = _Source(images, recipe.seed, share, paired)
         loader = DataLoader(source, batch_size=None, sampler=requests, num_workers=workers, collate_fn=_whole, worker_init_fn=_deaf)
+        from accelerate.utils import gather_object
+
         started = saved = time.perf_counter()
         now = 0.0
         unread: dict[str, None] = {}
@@ -208,6 +210,8 @@ class _Run:
             torch.tensor(state.totals, dtype=torch.float64, device="cpu" if accelerator.num_processes == 1 else accelerator.device)
         )
         record = {"epoch": state.epoch + 1, "loss": float(sums[0] / sums[2]), "accuracy": float(sums[1] / sums[2]), "lr": now}
+        if accelerator.num_processes > 1:
+            unread = dict.fromkeys(gather_object(list(unread)))
         state.history.append({**record, "seconds": time.perf_counter() - started, **({"unreadable": len(unread)} if unread else {})})
         if unread and state.epoch == 0:
             rest = f"; and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
