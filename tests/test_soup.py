@@ -57,7 +57,10 @@ def test_an_average_of_one_is_that_one() -> None:
     [
         (lambda state: state.pop("5.bias"), r"Model 1 of 2 has no tensor '5\.bias', which model 0 has"),
         (lambda state: state.update(extra=torch.zeros(1)), r"Model 0 of 2 has no tensor 'extra', which model 1 has"),
-        (lambda state: state.update({"5.bias": torch.zeros(6)}), r"'5\.bias' is torch\.float32 of shape \(6,\) in model 1 of 2 and .* \(5,\) in model 0"),
+        (
+            lambda state: state.update({"5.bias": torch.zeros(6)}),
+            r"'5\.bias' is torch\.float32 of shape \(6,\) in model 1 of 2 and .* \(5,\) in model 0",
+        ),
         (lambda state: state.update({"5.bias": torch.zeros(5, dtype=torch.int64)}), r"'5\.bias' is torch\.int64"),
         (lambda state: state["5.bias"].fill_(math.nan), r"'5\.bias' has NaN or infinity in model 1 of 2"),
     ],
