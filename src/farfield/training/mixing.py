@@ -10,7 +10,7 @@ from farfield.errors import InputError
 from farfield.training.draws import beta
 
 
-def mixup(inputs: Float[Tensor, "n *shape"], others: Float[Tensor, "n *shape"], share: float) -> Float[Tensor, "n *shape"]:
+def mixup(inputs: Float[Tensor, "n ..."], others: Float[Tensor, "n ..."], share: float) -> Float[Tensor, "n ..."]:
     """`(1 - share) x + share x'`; paper 3's equation 8, whose lambda weights the second sample.
 
     >>> mixup(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), 0.25).flatten()
