@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html.parser import HTMLParser
@@ -87,23 +87,6 @@ def rewritten(value: dict[str, Any], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(value))
     return report.write_page(*benchmark.read(out))
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        said = "chromium and chromedriver are not both here"
-        pytest.fail(said) if os.environ.get("FARFIELD_BROWSER") else pytest.skip(said)
-    started = Browser(tmp_path_factory.mktemp("profile"))
-    yield started
-    started.driver.quit()
-
-
-@pytest.fixture
-def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser, whose console has nothing to say at the end of a test."""
-    yield chromium
-    assert chromium.complaints() == []
 
 
 @pytest.fixture(scope="module")

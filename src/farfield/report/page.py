@@ -25,14 +25,19 @@ def page(results: Value, folder: str | Path | None = None, progress: Progress | 
         folder: where that lies, with `scores` and `pictures` beside it; without, the page has tables alone.
         progress: called with what is done, how far, and out of how much.
     """
-    content = json.dumps(model(results, None if folder is None else Path(folder), progress), separators=(",", ":"), allow_nan=False)
+    return assembled(model(results, None if folder is None else Path(folder), progress), "page")
+
+
+def assembled(content: Value, name: str) -> str:
+    """The template `name`.html with the style, the plotting library, the content, and the scripts that show it, `name`.js the last of them."""
+    told = json.dumps(content, separators=(",", ":"), allow_nan=False)
     parts = {
         "style": (ASSETS / "page.css").read_text("utf-8"),
         "vega": vega(),
-        "content": content.replace("<", "\\u003c"),  # so that no text can end the script element it is in
-        **{name: (ASSETS / f"{name}.js").read_text("utf-8") for name in ("elements", "plots", "page")},
+        "content": told.replace("<", "\\u003c"),  # so that no text can end the script element it is in
+        **{script: (ASSETS / f"{script}.js").read_text("utf-8") for script in ("elements", "plots", name)},
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (ASSETS / "page.html").read_text("utf-8"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (ASSETS / f"{name}.html").read_text("utf-8"))
 
 
 def write_page(results: Value, folder: str | Path, progress: Progress | None = None) -> Path:

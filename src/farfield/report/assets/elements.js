@@ -71,3 +71,10 @@ function table(id, columns, rows, { caption, first, attributes = () => ({}), aga
   );
   return el("table", { id }, caption && el("caption", {}, caption), el("thead", {}, el("tr", {}, heads)), el("tbody", {}, body));
 }
+
+// A table of what is so, which does not sort.
+function facts(caption, heads, rows) {
+  const numbers = (i) => i > 0 && heads.length > 2 && "number";
+  return el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: numbers(i) }, head)))),
+    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: numbers(i) }, cell))))));
+}

@@ -305,12 +305,6 @@ function showClasses() {
 
 // What was run
 
-function facts(caption, heads, rows) {
-  const numbers = (i) => i > 0 && heads.length > 2 && "number";
-  return el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: numbers(i) }, head)))),
-    el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: numbers(i) }, cell))))));
-}
-
 function showRan() {
   const seconds = (value) => (typeof value === "number" ? value.toFixed(2) : "");
   const list = (heading, items) => (items.length ? [el("h3", {}, heading), el("ul", {}, items.map((item) => el("li", {}, item)))] : []);
@@ -346,27 +340,6 @@ byId("rate").max = content.slider - 1;
 byId("rate").addEventListener("input", (event) => {
   chosen.rate = Number(event.target.value);
   showThreshold();
-});
-byId("theme").addEventListener("click", () => {
-  const themes = ["auto", "dark", "light"];
-  const now = document.documentElement.dataset.theme || "auto";
-  const next = themes[(themes.indexOf(now) + 1) % themes.length];
-  if (next === "auto") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = next;
-  byId("theme").textContent = `Colours: ${next}`;
-});
-window.addEventListener("beforeprint", () => {
-  for (const box of document.querySelectorAll("details:not([open])")) {
-    box.open = true;
-    box.dataset.printed = "yes";
-  }
-  for (const frame of [...waiting.keys()]) drawNow(frame);
-});
-window.addEventListener("afterprint", () => {
-  for (const box of document.querySelectorAll("details[data-printed]")) {
-    box.open = false;
-    delete box.dataset.printed;
-  }
 });
 
 const suites = [...new Set(content.units.map((one) => one.suite))].join(", ");

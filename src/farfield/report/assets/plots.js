@@ -134,3 +134,27 @@ function forgetPlots() {
 }
 
 const moveCuts = () => drawn.forEach((frame) => frame.moveCut());
+
+// Of every page: its colours, and all of it in print.
+
+byId("theme").addEventListener("click", () => {
+  const themes = ["auto", "dark", "light"];
+  const now = document.documentElement.dataset.theme || "auto";
+  const next = themes[(themes.indexOf(now) + 1) % themes.length];
+  if (next === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = next;
+  byId("theme").textContent = `Colours: ${next}`;
+});
+window.addEventListener("beforeprint", () => {
+  for (const box of document.querySelectorAll("details:not([open])")) {
+    box.open = true;
+    box.dataset.printed = "yes";
+  }
+  for (const frame of [...waiting.keys()]) drawNow(frame);
+});
+window.addEventListener("afterprint", () => {
+  for (const box of document.querySelectorAll("details[data-printed]")) {
+    box.open = false;
+    delete box.dataset.printed;
+  }
+});
