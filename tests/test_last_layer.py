@@ -175,7 +175,7 @@ def test_a_fraction_is_that_of_the_lowest_hashes_in_each_class() -> None:
         rows = []
         for c in range(5):
             mine = (labels == c).nonzero()[:, 0].tolist()
-            rows += sorted(mine, key=lambda row: int(keys[row]))[: max(1, int(np.ceil(fraction * len(mine))))]  # noqa: B023
+            rows += sorted(mine, key=lambda row: int(keys[row]))[: max(1, int(np.ceil(fraction * len(mine))))]
         found = retrain(zeros(6, 5), some, fraction=fraction, seed=seed, tolerance=1e-9)
         assert found.samples == len(rows)
         assert differ(found, retrain(zeros(6, 5), some[torch.tensor(rows)], tolerance=1e-9)) < 1e-8
@@ -219,7 +219,7 @@ def test_what_cannot_be_retrained_is_said() -> None:
         retrain(zeros(4, 3), some[:0])
     with pytest.raises(ff.InputError, match="a generator can be used up"):
         retrain(zeros(4, 3), iter([some]))
-    with pytest.raises(ff.InputError, match="1 of 4 have none, first class 3.*bias=False"):
+    with pytest.raises(ff.InputError, match=r"1 of 4 have none, first class 3.*bias=False"):
         retrain(zeros(4, 4), some)
     assert retrain(zeros(4, 4), some, bias=False).converged
 
@@ -251,9 +251,7 @@ def wrapped(module: nn.Module, size: tuple[int, ...] = (3, 32, 32), **given: obj
 def hugging_face() -> ff.Classifier:
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16, num_labels=7
-    )
+    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16, num_labels=7)
     return wrapped(ViTForImageClassification(config), call=lambda module, x: module(pixel_values=x))
 
 

@@ -170,6 +170,40 @@ def finetune(
     _finish(out, was, now)
 
 
+@app.command()
+def soup(
+    models: Annotated[list[str], typer.Argument(help="Run folders of models that were trained from the same weights.")],
+    out: Out = Path("farfield-out/soup"),
+    data: Data = None,
+    val: Val = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Leave a model out where accuracy on --val falls with it.")] = False,
+    class_map: ClassMap = None,
+    root: Root = None,
+    limit: Limit = None,
+    half: Half = False,
+) -> None:
+    """Averages the weights of several fine-tuned models.
+
+    `farfield soup run-a run-b run-c --val photos/val --greedy --out soup`
+    """
+    from farfield import recipes
+
+    before = _of_run(models[0])
+    data = data or before.get("data")
+    if greedy and val is None:
+        raise InputError("--greedy chooses by accuracy, so give --val with pictures that no result will be of.")
+    if data is None:
+        raise InputError(f"--data is missing, and {models[0]} is no run folder that knows its data.")
+    classifier = load_classifier(models[0])
+    mine = recipes.open_training(data, val or before.get("val"), classifier=classifier, class_map=class_map, root=root, limit=limit)
+    make_folder(out)
+    with progress_bar() as step:
+        found = recipes.soup(models, before.get("model", models[0]), mine, out, choose=greedy, half=half, progress=step)
+        now = None if mine.val is None else recipes.accuracy(load_classifier(str(out)), mine.val, progress=step)
+    say(f"In the soup: {', '.join(found['chosen'])}.")
+    _finish(out, None, now)
+
+
 @app.command("recipes")
 def list_recipes(
     name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,

@@ -4,6 +4,7 @@ from farfield.recipes.catalogue import RECIPES, Entry, changed, recipe_of
 from farfield.recipes.data import TrainingData, featured, open_training, outlier_pictures
 from farfield.recipes.making import fresh, save
 from farfield.recipes.run import Setting, accuracy, augdelete, first_process, groups_of, on_features, run
+from farfield.recipes.soups import soup
 
 __all__ = [
     "RECIPES",
@@ -23,4 +24,5 @@ __all__ = [
     "recipe_of",
     "run",
     "save",
+    "soup",
 ]
