@@ -319,7 +319,7 @@ def test_layers_keep_their_number_format_and_whether_they_are_trained() -> None:
     for classes in (7, 4):
         put_head(classifier, Head(torch.randn(classes, 6), torch.randn(classes)))
         assert net[3].weight.dtype == torch.bfloat16 and not any(p.requires_grad for p in net.parameters())
-    with pytest.raises(ff.InputError, match="NaN or infinity among its weights, as torch.bfloat16"):
+    with pytest.raises(ff.InputError, match=r"NaN or infinity among its weights, as torch\.bfloat16"):
         put_head(classifier, Head(torch.full((4, 6), 3.4e38), torch.zeros(4)))
 
 

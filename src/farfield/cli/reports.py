@@ -59,16 +59,20 @@ def report_(
 @app.command()
 def cite(
     what: Annotated[
-        list[str] | None, typer.Argument(help="Detectors, as `knn react+energy`; or results.json of a run. All detectors by default.")
+        list[str] | None,
+        typer.Argument(help="Detectors, as `knn react+energy`; recipes, as sft; or results.json of a run. All detectors by default."),
     ] = None,
 ) -> None:
-    """BibTeX of what detectors, or a benchmark's results, stand on."""
+    """BibTeX of what detectors, recipes, or a benchmark's results, stand on."""
     from farfield import benchmark, citations, report
     from farfield.detectors import CATALOGUE, SHAPERS, papers_of, parse
+    from farfield.recipes import RECIPES
 
     papers: list[str] = [] if what else [*citations.ALWAYS, *(method.paper for method in (*CATALOGUE.values(), *SHAPERS.values()))]
     for text in what or []:
-        if text in SHAPERS:
+        if text in RECIPES or text == "augdelete":
+            papers += ["Farfield", RECIPES[text].paper if text in RECIPES else "Xiong et al., ICCV 2025"]
+        elif text in SHAPERS:
             papers += [*citations.ALWAYS, SHAPERS[text].paper]
         elif text.endswith(".json") or (text not in CATALOGUE and text and (Path(text) / "results.json").exists()):
             papers += report.cited(benchmark.read(text)[0])

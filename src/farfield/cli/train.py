@@ -245,7 +245,7 @@ def list_recipes(
 AUGDELETE: dict[str, Any] = {
     "name": "augdelete",
     "what": "The last layer at the optimum of plain cross-entropy on stored features, without smoothed labels and mixtures.",
-    "paper": "paper 3, algorithm 1",
+    "paper": "Xiong et al., ICCV 2025",
     "differs": "the optimum of a stated objective with a small penalty, in place of so many steps",
     "starts": "a trained model",
     "then": "",

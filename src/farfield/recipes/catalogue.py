@@ -53,7 +53,7 @@ V2 = Recipe(
     options={"smoothing": 0.1, "mix": "mixup+cutmix", "alpha": 0.2, "cut_alpha": 1.0}, augment=("crop", "flip", "trivial", "erase"), epochs=600,
     batch_size=1024, lr=0.5, warmup=5 / 600, nesterov=False, weight_decay=2e-5, average=AVERAGE,
 )  # fmt: skip
-# what OpenOOD v1.5 trains its baselines with, and paper 3 AugRevise
+# what OpenOOD v1.5 trains its baselines with, and Xiong et al. their AugRevise
 OPENOOD = Recipe(augment=("crop", "flip"), epochs=100, batch_size=256, lr=0.1, warmup=0.0, weight_decay=5e-4, decay_all=True)
 MOS = Recipe(
     objective="mos", steps=20_000, batch_size=512, lr=0.003, schedule="steps", drops=(0.3, 0.6, 0.9), warmup=0.025, nesterov=False, weight_decay=0.0,
@@ -64,8 +64,8 @@ SFT = Recipe(
     nesterov=False, weight_decay=1e-5, decay_all=True, sharpness="sam-norm", statistics="frozen",
 )  # fmt: skip
 
-REFERENCES = "torchvision's training references, which paper 3 takes apart"
-AUGREG = "Steiner et al., TMLR 2022, whose models paper 2 studies"
+REFERENCES = "torchvision; Xiong et al., ICCV 2025"
+AUGREG = "Steiner et al., TMLR 2022; Mueller and Hein, 2024"
 BIT = "timm:resnetv2_101x1_bit.goog_in21k_ft_in1k"
 RECIPES: dict[str, Entry] = {
     "cross-entropy": Entry(V1, "Plain cross-entropy: torchvision's first recipe.", REFERENCES),
@@ -73,11 +73,11 @@ RECIPES: dict[str, Entry] = {
         V2, "Torchvision's second recipe: smoothing, mixtures, erasing, TrivialAugment, averaging, less weight decay, 600 epochs.", REFERENCES,
         differs="no repeated augmentation; training pictures have the size of evaluation; biases have no weight decay",
     ),
-    "label-smoothing": Entry(replace(V1, options={"smoothing": 0.1}), "The first recipe with labels smoothed by 0.1.", REFERENCES),
-    "mixup": Entry(replace(V1, options={"mix": "mixup", "alpha": 0.2}), "The first recipe on mixtures of two pictures.", REFERENCES),
-    "cutmix": Entry(replace(V1, options={"mix": "cutmix", "cut_alpha": 1.0}), "The first recipe with a box of another picture on each.", REFERENCES),
-    "erasing": Entry(replace(V1, augment=(*V1.augment, "erase")), "The first recipe with random erasing.", REFERENCES),
-    "trivial": Entry(replace(V1, augment=(*V1.augment, "trivial")), "The first recipe with TrivialAugment.", REFERENCES),
+    "label-smoothing": Entry(replace(V1, options={"smoothing": 0.1}), "The first recipe with labels smoothed by 0.1.", f"Szegedy et al., CVPR 2016; {REFERENCES}"),
+    "mixup": Entry(replace(V1, options={"mix": "mixup", "alpha": 0.2}), "The first recipe on mixtures of two pictures.", f"Zhang et al., ICLR 2018; {REFERENCES}"),
+    "cutmix": Entry(replace(V1, options={"mix": "cutmix", "cut_alpha": 1.0}), "The first recipe with a box of another picture on each.", f"Yun et al., ICCV 2019; {REFERENCES}"),
+    "erasing": Entry(replace(V1, augment=(*V1.augment, "erase")), "The first recipe with random erasing.", f"Zhong et al., AAAI 2020; {REFERENCES}"),
+    "trivial": Entry(replace(V1, augment=(*V1.augment, "trivial")), "The first recipe with TrivialAugment.", f"Mueller and Hutter, ICCV 2021; {REFERENCES}"),
     "ema": Entry(replace(V1, average=AVERAGE), "The first recipe with a running average of the weights.", REFERENCES),
     "long": Entry(replace(V1, epochs=600, schedule="cosine", drops=()), "The first recipe for 600 epochs.", REFERENCES),
     "weight-decay": Entry(
@@ -85,7 +85,7 @@ RECIPES: dict[str, Entry] = {
     ),
     "regmixup": Entry(
         replace(OPENOOD, objective="regmixup", options={"alpha": 10.0}), "Cross-entropy of pictures and of their mixtures.",
-        "Pinto et al., NeurIPS 2022", "timm:resnet18", differs="the sum of the two, as paper 3 has it; the authors' code takes the mean (--set mean=true)",
+        "Pinto et al., NeurIPS 2022", "timm:resnet18", differs="the sum of the two, as Xiong et al. (2025) have it; the authors' code takes the mean (--set mean=true)",
     ),
     "augmix": Entry(
         replace(OPENOOD, objective="augmix", options={"severity": 3.0}), "Consistency over mixtures of augmentation chains.",
@@ -109,17 +109,17 @@ RECIPES: dict[str, Entry] = {
     ),
     "augrevise": Entry(
         replace(OPENOOD, objective="augrevise", options={"alpha": 0.2}, augment=(*OPENOOD.augment, "trivial", "erase")),
-        "Pictures and mixtures kept apart, no smoothed labels, then AugDelete.", "paper 3, algorithm 2", "timm:resnet18", then="augdelete",
+        "Pictures and mixtures kept apart, no smoothed labels, then AugDelete.", "Xiong et al., ICCV 2025", "timm:resnet18", then="augdelete",
         differs="the separation loss has the logarithm that the paper's property needs (--set form=printed has not); mixtures are of augmented pictures",
     ),
     "mos": Entry(MOS, "A softmax in each of several groups of classes, on the features of a trained model.", "Huang and Li, CVPR 2021", BIT, True),
     "mos-bit": Entry(
         replace(MOS, options={"mix": "mixup", "alpha": 0.1}, augment=("crop", "flip"), steps=0),
         "The same as the authors' code has it: the BiT-HyperRule's schedule for the size of the data, mixup and augmentation.",
-        "Huang and Li, CVPR 2021, and their code", BIT, True,
+        "Huang and Li, CVPR 2021; Kolesnikov et al., ECCV 2020", BIT, True,
     ),
     "sft": Entry(
-        SFT, "Fifty sharpness-aware steps with pseudo-outliers made of the pictures.", "paper 4", BIT, True,
+        SFT, "Fifty sharpness-aware steps with pseudo-outliers made of the pictures.", "Zhang et al., IEEE TIP 2026; Mueller et al., NeurIPS 2023; Foret et al., ICLR 2021", BIT, True,
         differs="what the paper leaves open: momentum 0.9, batches of 64, both kinds of pseudo-outliers, a radius that grows with the parameters it moves",
     ),
     "vit-pretrain": Entry(

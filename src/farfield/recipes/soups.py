@@ -76,14 +76,22 @@ def soup(
     mixed, chosen = greedy(kept, score) if choose else (average(kept), list(range(len(kept))))
     fill(mixed)
     folder = Path(out)
-    told = {"name": "soup", "model": source, "start": None, **data.told, "soup": list(names), "chosen": [names[i] for i in chosen]}
+    told = {
+        "name": "soup",
+        "model": source,
+        "start": None,
+        **data.told,
+        "soup": list(names),
+        "greedy": choose,
+        "reached": {"chosen": [names[i] for i in chosen]},
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         put(folder / "recipe.json", lambda path: path.write_text(json.dumps(told, indent=2), "utf-8"))
         save(first, folder / "model.safetensors", source, {"recipe": told}, half=half)
     except OSError as error:
         raise InputError(f"The soup cannot be written to {folder}: {error}. Make room, or give another folder.") from error
-    return {"chosen": told["chosen"]}
+    return {"chosen": [names[i] for i in chosen]}
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

@@ -56,7 +56,7 @@ def content(folder: Path) -> dict[str, Any]:
         "accuracy": _accuracy(folder / "accuracy.json"),
     }
     of = _data(told)
-    if told["name"] == "augdelete" and "recipe" not in told:
+    if told["name"] in ("augdelete", "soup") and "recipe" not in told:
         reached = told.get("reached")
         if not isinstance(reached, dict):
             raise _wrong(path, "it does not say what was reached", "Run the same command again")
@@ -81,6 +81,9 @@ def command(folder: Path, told: Value) -> str:
     if told["name"] == "augdelete":
         options |= {name: told.get(name) for name in ("data", "val", "limit", "fraction", "penalty", "seed")}
         words: list[Any] = ["finetune", "augdelete", "--model", told["model"] if start is None else start]
+    elif told["name"] == "soup":
+        options |= {name: told.get(name) for name in ("data", "val", "limit")}
+        words = ["soup", *told["soup"], *(["--greedy"] if told.get("greedy") else [])]
     elif start is None:
         words = ["train", "--recipe", path]
     else:

@@ -102,7 +102,8 @@ def retrain(
     >>> [round(w, 3) for w in found.head.weight.flatten().tolist()], found.accuracy_after
     ([0.791, -0.791], 1.0)
 
-    Source: paper 3, section 5.1, algorithm 1, which minimises cross-entropy by gradient descent and does not say for how long or with what decay; on
+    Source: Xiong et al., "Diagnosing Pretrained Models for Out-of-distribution Detection", ICCV 2025,
+    section 5.1, algorithm 1, which minimises cross-entropy by gradient descent and does not say for how long or with what decay; on
     features that are separable that has no optimum. The penalty's default is the weight decay the paper trains with.
     """
     _check_options(penalty, fraction, seed, tolerance, limit)

@@ -21,7 +21,8 @@ def smoothed(logits: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], smoothin
     >>> round(float(smoothed(torch.zeros(1, 4), torch.tensor([2]), 0.1)), 4)  # log 4, whatever the labels
     1.3863
 
-    Source: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7. Paper 3 prints `u` of all ones; it must be 1/c.
+    Source: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7. Xiong et al. (ICCV 2025) print
+    `u` of all ones; it must be 1/c.
     """
     return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
@@ -72,7 +73,7 @@ def separation(logits: Float[Tensor, "n c"], mixtures: Float[Tensor, "n c"], sha
     >>> round(float(separation(same, same, 0.0)), 4)  # at its least: log 2
     0.6931
 
-    Source: "Diagnosing pretrained models for OOD detection", equation 13.
+    Source: Xiong et al., "Diagnosing Pretrained Models for Out-of-distribution Detection", ICCV 2025, equation 13.
     """
     if form not in FORMS:
         raise InputError(f"The separation loss has the forms {' and '.join(FORMS)}; got {form!r}.")
@@ -95,7 +96,8 @@ def uniformity(logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
     >>> round(float(uniformity(torch.zeros(3, 5))), 4)  # log 5
     1.6094
 
-    Source: Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", ICLR 2019; paper 4, equation 2, calls for such a distance.
+    Source: Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", ICLR 2019; Zhang et al. (IEEE TIP
+    2026) call for such a distance in equation 2.
     """
     return (logits.logsumexp(1) - logits.mean(1)).mean()
 

@@ -11,7 +11,7 @@ from farfield.training.draws import beta
 
 
 def mixup(inputs: Float[Tensor, "*n"], others: Float[Tensor, "*n"], share: float) -> Float[Tensor, "*n"]:
-    """`(1 - share) x + share x'`; paper 3's equation 8, whose lambda weights the second sample.
+    """`(1 - share) x + share x'`; equation 8 of Xiong et al. (ICCV 2025), whose lambda weights the second sample.
 
     >>> mixup(torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1), 0.25).flatten()
     tensor([0.2500, 0.2500, 0.2500])

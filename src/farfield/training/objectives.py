@@ -34,7 +34,8 @@ class CrossEntropy(Objective):
         alpha: mixup's share is of Beta(alpha, alpha).
         cut_alpha: likewise CutMix's.
 
-    Source: torchvision's recipes v1 (plain) and v2 (smoothing 0.1, mixup 0.2, CutMix 1.0), which paper 3 takes apart.
+    Source: torchvision's recipes v1 (plain) and v2 (smoothing 0.1, mixup 0.2, CutMix 1.0), which
+    Xiong et al. (ICCV 2025) take apart.
     """
 
     def __init__(self, smoothing: float = 0.0, mix: str = "none", alpha: float = 0.2, cut_alpha: float = 1.0) -> None:
@@ -72,7 +73,7 @@ class RegMixup(Objective):
         smoothing: of all labels.
         mean: whether the mean of the two is taken instead of the sum.
 
-    Source: Pinto et al., "RegMixup", NeurIPS 2022; paper 3, equation 12.
+    Source: Pinto et al., "RegMixup", NeurIPS 2022; Xiong et al., ICCV 2025, equation 12.
     """
 
     paired = True
@@ -107,7 +108,10 @@ class AugRevise(RegMixup):
         smoothing: of all labels; the paper's method has none.
         form: of the separation loss, see `losses.separation`.
 
-    Source: paper 3, equations 12 to 14 and algorithm 2. *Differs from algorithm 2*, which mixes before it augments: here both of the mixed samples are augmented.
+    *Differs from algorithm 2*, which mixes before it augments: here both of the mixed samples are augmented.
+
+    Source: Xiong et al., "Diagnosing Pretrained Models for Out-of-distribution Detection", ICCV 2025, equations 12 to 14 and
+    algorithm 2.
     """
 
     def __init__(self, alpha: float = 0.2, smoothing: float = 0.0, form: str = "ratio") -> None:
@@ -215,16 +219,18 @@ class T2FNorm(Objective):
 class OutlierExposure(Objective):
     """Cross-entropy, and predictions for outliers pushed towards uniform: `CE(v, y) + weight * D(v_outlier, uniform)`.
 
-    Without outliers of one's own they are made of the batch: each picture as a jigsaw and with its channels in another order. That is paper 4's equation 2.
+    Without outliers of one's own they are made of the batch: each picture as a jigsaw and with its channels in another order. That is equation 2 of
+    Zhang et al. (2026).
 
     Args:
-        weight: 0.5 in the outlier exposure paper, 1 in paper 4.
+        weight: 0.5 in the outlier exposure paper, 1 in Zhang et al. (2026).
         pseudo: `jigsaw`, `channels`, or both as `jigsaw+channels`; nothing is made where `outliers` are given.
         sizes: the jigsaw's tile sizes in pixels, one of which is drawn at each step; those above half a side are dropped.
         distance: `cross-entropy` between uniform and `p`, or `kl`, `KL(p || uniform)`.
         outliers: `(n, 3, h, w)` 8-bit pictures to draw from, as many a step as there are samples.
 
-    Source: Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", ICLR 2019; paper 4, equation 2.
+    Source: Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", ICLR 2019; Zhang et al., "Sharpness-aware Fine-Tuning for OOD Detection", IEEE TIP 2026,
+    equation 2.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ def jigsaw(pictures: UInt8[Tensor, "n 3 h w"], size: int, draws: Draws) -> UInt8
 
     No picture keeps the order it has. Where the border is uneven it lies right and below.
 
-    Source: paper 4, section 3.2, which takes sizes that divide the side.
+    Source: Zhang et al., "Sharpness-aware Fine-Tuning for OOD Detection", IEEE TIP 2026, which takes sizes that divide the side.
     """
     (size,) = tile_sizes((size,), pictures.shape[2:])
     n, channels, height, width = pictures.shape
@@ -59,7 +59,7 @@ def jigsaw(pictures: UInt8[Tensor, "n 3 h w"], size: int, draws: Draws) -> UInt8
 def shuffle_channels(pictures: UInt8[Tensor, "n 3 h w"], draws: Draws) -> UInt8[Tensor, "m 3 h w"]:
     """Each picture with its channels in one of the five other orders; those that stay as they are, such as grey ones, are left out.
 
-    Source: paper 4, section 3.2.
+    Source: Zhang et al., "Sharpness-aware Fine-Tuning for OOD Detection", IEEE TIP 2026.
     """
     order = _ORDERS[draws.choice("channels", len(_ORDERS))].to(pictures.device)
     made = pictures.gather(1, order[:, :, None, None].expand_as(pictures))

@@ -40,7 +40,7 @@ class Recipe:
         decay_all: see there.
         clip: the largest norm of the gradient; 0 for no limit.
         sharpness: `sam` takes each gradient `rho` up the slope, `sam-norm` with the parameters of normalisation layers alone.
-        rho: that radius; 0 for 0.0016 times the square root of the number of parameters it moves (0.5 for paper 4's network).
+        rho: that radius; 0 for 0.0016 times the square root of the number of parameters it moves (0.5 for the ResNetv2-101 of Zhang et al., 2026).
         statistics: of BatchNorm: those of the `batch`, or the running ones, `frozen`.
         average: decay of a running average of the weights a step, which is what is kept in the end; 0 for none.
         layers: which are trained: `all`, `head`, or the last blocks as `2`.

@@ -44,7 +44,7 @@ def norm_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 
 def usual_rho(parameters: Iterable[Tensor], each: float = 0.0016) -> float:
-    """A radius for models of any size: `each * sqrt(number of parameters)`, which is 0.5 for the 97,664 of paper 4's ResNetv2-101.
+    """A radius for models of any size: `each * sqrt(number of parameters)`, which is 0.5 for the 97,664 of the ResNetv2-101 of Zhang et al. (2026).
 
     >>> round(usual_rho([torch.zeros(97_664)]), 3)
     0.5
