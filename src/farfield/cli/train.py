@@ -85,13 +85,13 @@ def train(
     from farfield import recipes
 
     name, entry, told = _recipe(recipe, settings, then, epochs=epochs, steps=steps, batch_size=batch_size, seed=seed, precision=precision)
-    model, data, val = model or told.get("model"), data or told.get("data"), val or told.get("val")
+    model, data, val, limit, class_map, outliers = _known(told, model, data, val, limit, class_map, outliers)
     if model is None or data is None:
         raise InputError(f"--{'model' if model is None else 'data'} is missing.")
-    mine = recipes.open_training(data, val, class_map=class_map, root=root, limit=limit or told.get("limit"))
+    mine = recipes.open_training(data, val, class_map=class_map, root=root, limit=limit)
     where = pick_device(device)
     classifier = recipes.fresh(model, mine.classes, seed=entry.recipe.seed, preprocess=preprocess).to(where)
-    setting = recipes.Setting(model, mine, penalty=penalty, half=half, workers=workers, strict=strict)
+    setting = recipes.Setting(model, mine, penalty=told.get("penalty", penalty), half=half, workers=workers, strict=strict)
     _go(classifier, name, entry, setting, out, _groups(told, groups), k, outliers)
 
 
@@ -146,7 +146,8 @@ def finetune(
     if features is not None and entry is not None and not recipes.on_features(entry.recipe):
         raise InputError(f"{name} looks at pictures, so it needs --data; --features are for augdelete and mos.")
     before = _of_run(model)
-    data, val = data or told.get("data") or before.get("data"), val or told.get("val") or before.get("val")
+    _, data, val, limit, class_map, outliers = _known(told or {**before, "outliers": None}, model, data, val, limit, class_map, outliers)
+    features = features or told.get("features")
     if data is None and features is None:
         raise InputError(f"--data is missing, and {model} is no run folder that knows its data.")
     classifier = load_classifier(model, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
@@ -154,7 +155,9 @@ def finetune(
         mine = recipes.featured(features, classifier, val, class_map=class_map, root=root, limit=limit)
     else:
         mine = recipes.open_training(str(data), val, classifier=classifier, class_map=class_map, root=root, limit=limit)
-    setting = recipes.Setting(before.get("model", model), mine, model, penalty=penalty, half=half, workers=workers, strict=strict)
+    setting = recipes.Setting(
+        before.get("model", model), mine, model, penalty=told.get("penalty", penalty), half=half, workers=workers, strict=strict
+    )
     if entry is not None:
         _go(classifier, name, entry, setting, out, _groups(told, groups), k, outliers)
         return
@@ -288,6 +291,16 @@ def _of_run(model: str) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+def _known(
+    told: dict[str, Any], model: str | None, data: str | None, val: str | None, limit: int | None, class_map: Path | None, outliers: str | None
+) -> tuple[str | None, str | None, str | None, int | None, Path | None, str | None]:
+    """What the command line says, else what the recipe.json of a run does."""
+    maps = None if told.get("class_map") is None else Path(told["class_map"])
+    same = data is None
+    data, outliers = data or told.get("data"), outliers or told.get("outliers")
+    return model or told.get("model"), data, val or (told.get("val") if same else None), limit or told.get("limit"), class_map or maps, outliers
+
+
 def _groups(told: dict[str, Any], groups: str) -> Any:
     """The groups of a recipe's file, unless the command line has others."""
     return told["groups"] if groups == "suite" and told.get("groups") else groups
@@ -309,7 +322,8 @@ def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups:
             members = torch.tensor(groups) if known else recipes.groups_of(groups, classifier, setting, out, k, entry.recipe.seed, step)
             setting = replace(setting, groups=members)
         if outliers is not None:
-            setting = replace(setting, outliers=recipes.outlier_pictures(outliers, classifier, LARGEST))
+            told = {**mine.told, "outliers": outliers}
+            setting = replace(setting, outliers=recipes.outlier_pictures(outliers, classifier, LARGEST), data=replace(mine, told=told))
         same = classifier.classes == mine.classes and setting.start is not None
         was = recipes.accuracy(classifier, mine.val, progress=step) if same and mine.val is not None else None
         history = recipes.run(classifier, name, entry, setting, out, progress=step)

@@ -101,6 +101,8 @@ def run(
     layer = head_layer(classifier)
     objective = make_objective(recipe.objective, recipe.options, **_given(recipe, classifier, layer, setting))
     about = {"name": name, "model": setting.source, "start": setting.start, **data.told}
+    if entry.then:
+        about |= {"then": entry.then, "penalty": setting.penalty}
     if recipe.objective == "mos":
         about["groups"] = groups.tolist()
     if on_features(recipe):
@@ -123,6 +125,7 @@ def run(
     facts: dict[str, Any] = {"recipe": _told(folder), "train_accuracy": history[-1]["accuracy"]}
     if entry.then == "augdelete":
         facts["augdelete"] = _augdelete(classifier, setting, folder, 1.0, recipe.seed, progress)
+        put(folder / "augdelete.json", lambda path: path.write_text(json.dumps(facts["augdelete"], indent=2), "utf-8"))
     save(classifier, folder / "model.safetensors", setting.source, facts, half=setting.half)
     return history
 

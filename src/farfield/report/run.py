@@ -71,7 +71,14 @@ def content(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _wrong(path, f"{type(error).__name__}: {error}", "Give the folder of a run, with its recipe.json as the run wrote it") from error
     epochs = _records(folder / "metrics.jsonl")
-    return {**shared, "summary": _summary(recipe, epochs), "epochs": epochs, "settings": of + settings, "rest": rest, "reached": []}
+    return {
+        **shared,
+        "summary": _summary(recipe, epochs),
+        "epochs": epochs,
+        "settings": of + settings,
+        "rest": rest,
+        "reached": _after(folder / "augdelete.json"),
+    }
 
 
 def command(folder: Path, told: Value) -> str:
@@ -207,6 +214,11 @@ def _settings(recipe: Recipe) -> tuple[list[list[str]], list[list[str]]]:
         else:
             (first if name != idle and (name in FIRST or value != usual[name]) else rest).append([name, _text(value)])
     return first, rest
+
+
+def _after(path: Path) -> list[list[str]]:
+    """What AugDelete reached where it followed."""
+    return [_reached(*item) for item in _object(path, "Run the same command again").items()] if path.exists() else []
 
 
 def _reached(name: str, value: Any) -> list[str]:
