@@ -82,7 +82,7 @@ def retrain(
     chunks in float64; what is held beside the data is at most 4,096 x c numbers of each kind, and d x d.
 
     Args:
-        head: the warm start; a flat one.
+        head: the warm start, a flat one; zeros are taken in its place where Newton's method fares better from there.
         data: features `(n, d)` of training samples, from a pass in evaluation mode, and labels `(n,)`; `ids` where there are some.
         penalty: on the weights, above 0.
         bias: whether the head has biases; without, they are 0.
@@ -349,7 +349,13 @@ def _minimise(objective: _Objective, given: _Point, tolerance: float) -> tuple[_
     here, steps = _start(objective, given), 0
     while (off := _distance(here, objective.penalty)) > tolerance and objective.passes < objective.limit:
         share = max(min(0.25, 0.1 * math.sqrt(off)), 0.3 * tolerance / off)  # far away, a rough solution is as good
-        there = _search(objective, here, _newton(objective, here, share))
+        step = _newton(objective, here, share)
+        before = objective.passes
+        there = _search(objective, here, step)
+        if steps == 0 and objective.passes > before + 1 and here.theta.any() and objective.passes < objective.limit:
+            # The warm start is so sure of its answers that its curvature says nothing of the way; from zeros Newton's method goes straight.
+            here, steps = objective.at(torch.zeros_like(here.theta)), 1
+            continue
         if there is None:
             break
         here, steps = there, steps + 1
@@ -357,12 +363,13 @@ def _minimise(objective: _Objective, given: _Point, tolerance: float) -> tuple[_
 
 
 def _start(objective: _Objective, given: _Point) -> _Point:
-    """The warm start, moved to where it has the same probabilities, and rows and biases that add up to 0."""
-    theta = given.theta.clone()
+    """The warm start, moved to where it has the same probabilities, and rows and biases that add up to 0; zeros where it is worse than they are."""
+    theta = given.theta - given.theta.mean(0)
+    if given.value > math.log(len(theta)):
+        return objective.at(torch.zeros_like(theta))
     if not objective.bias and theta[:, -1].any():
         theta[:, -1] = 0
-        given = objective.at(theta)
-    theta = theta - theta.mean(0)
+        return objective.at(theta)
     moved = theta[:, :-1] - given.theta[:, :-1]
     gradient = given.gradient.clone()
     gradient[:, :-1] += objective.penalty * moved
@@ -398,17 +405,18 @@ def _newton(objective: _Objective, here: _Point, share: float) -> Float[Tensor, 
 
 
 def _search(objective: _Objective, here: _Point, step: Float[Tensor, "c e"]) -> _Point | None:
-    """The step, halved until the objective falls; `None` where rounding hides that it does.
+    """The step, or the part of it at which the objective falls, found by parabolas; `None` where rounding hides that it does.
 
     Where the objective changes less than it is rounded, its slope tells whether it falls (Hager and Zhang, SIAM J. Optim. 2005, equation 4.1).
     """
     slope = float((here.gradient * step).sum())
-    noise = 16 * torch.finfo(objective.dtype).eps * abs(here.value)
+    noise = 16 * torch.finfo(objective.dtype).eps * max(abs(here.value), 1.0)
     length = 1.0
-    while length > 1e-3 and objective.passes < objective.limit:
+    while length > 1e-9 and objective.passes < objective.limit:
         there = objective.at(here.theta + length * step)
         steep = float((there.gradient * step).sum())
         if there.value <= here.value + 1e-4 * length * slope or (there.value <= here.value + noise and steep <= -0.8 * slope):
             return there
-        length /= 2
+        rise = there.value - here.value - length * slope
+        length *= min(max(-slope * length / (2 * rise), 0.02), 0.5) if rise > 0 else 0.5
     return None
