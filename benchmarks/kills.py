@@ -42,7 +42,7 @@ from farfield.data.files import folder as pictures_in
 from farfield.data.images import Images
 from farfield.data.transforms import Normalize, Preprocess
 from farfield.store import Stored, stores
-from farfield.training import Recipe, train
+from farfield.training import Recipe, make_objective, train
 
 SHARD, BATCH = 64, 32
 PATIENCE = 120  # seconds after which a run hangs
@@ -70,8 +70,8 @@ def collecting(out: str, pictures: str, workers: int = 0) -> None:
     ff.collect(classifier, pictures_in(pictures), out=out, batch_size=BATCH, workers=workers)
 
 
-def training(out: str, epochs: int, steps: int = 16) -> None:
-    """A small net with all that a training step may keep: momentum, running means, random numbers."""
+def training(out: str, epochs: int, steps: int = 16, save_every: float = 300.0) -> None:
+    """A small net with all that a training step may keep: momentum, running means, random numbers, an average of the weights, partners to mix with."""
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(576, 256), nn.ReLU(), nn.Linear(256, 3))
     net = nn.Sequential(*layers)
@@ -81,7 +81,9 @@ def training(out: str, epochs: int, steps: int = 16) -> None:
         labels = torch.arange(steps * BATCH) % 3
         return Images("noise", torch.randint(256, (len(labels), 3, 8, 8), generator=source, dtype=torch.uint8), labels)
 
-    train(net, images, Recipe(epochs=epochs, batch_size=BATCH, lr=0.01), transform=Normalize((0.5,) * 3, (0.5,) * 3), out=out)
+    recipe = Recipe(epochs=epochs, batch_size=BATCH, lr=0.01, average=0.9)
+    mixtures = make_objective("regmixup", {})
+    train(net, images, recipe, transform=Normalize((0.5,) * 3, (0.5,) * 3), out=out, objective=mixtures, save_every=save_every)
     save_file(net.state_dict(), Path(out).with_name("module.safetensors"))
 
 
@@ -291,7 +293,12 @@ def store_differs(reference: Path, out: Path) -> list[str]:
 def epochs(out: Path) -> dict[str, float]:
     """The epochs in the checkpoint, each with the seconds it took, which no second time has."""
     path = out / "checkpoint.safetensors"
-    return {f"epoch {line['epoch']}": line["seconds"] for line in json.loads(header(path)["history"])} if path.exists() else {}
+    return {f"epoch {line['epoch']}": line["seconds"] for line in state(path)["history"]} if path.exists() else {}
+
+
+def state(path: Path) -> dict[str, Any]:
+    """Where a run is, as its checkpoint says."""
+    return json.loads(header(path)["state"])  # type: ignore[no-any-return]
 
 
 def _timeless(records: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -308,9 +315,9 @@ def run_differs(reference: Path, out: Path) -> list[str]:
     for right, here in zip(*tensors, strict=True):
         if not here.exists() or not same_bits(load_file(right), load_file(here)):
             wrong.append(f"the tensors of {here.name} differ")
-    told = [header(pair[0]) for pair in tensors]
-    if len({entry["epoch"] for entry in told}) > 1 or _timeless(json.loads(told[0]["history"])) != _timeless(json.loads(told[1]["history"])):
-        wrong.append("the history in the checkpoint differs")
+    told = [state(path) for path in tensors[0]]
+    if len({json.dumps({**entry, "history": _timeless(entry["history"])}) for entry in told}) > 1:
+        wrong.append("where the run is differs, by the checkpoint")
     lines = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()] for folder in (reference, out)]
     if _timeless(lines[0]) != _timeless(lines[1]):
         wrong.append(f"metrics.jsonl has {len(lines[1])} records for {len(lines[0])}, or others")
@@ -479,6 +486,8 @@ def main() -> int:
             print(f"{work.name}: {full.seconds:.2f} s undisturbed", file=sys.stderr)
             tallies += [full.random(options.kills, source), full.chains(-(-options.kills // 10), source)]
             tallies.append(Range(nursery, short, folder / f"{work.name} in steps").steps())
+        often = Range(nursery, Work("train, every step", training, (2, 8, 0.0), epochs, run_differs), folder / "often")
+        tallies += [often.random(-(-options.kills // 5), source), often.steps()]
         pool = Range(nursery, Work("collect, 2 loaders", collecting, (many, 2), shards, store_differs), folder / "loaders")
         tallies.append(pool.random(-(-options.kills // 10), source))
     print(table(tallies))

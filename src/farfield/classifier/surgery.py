@@ -178,8 +178,8 @@ def _undone(classifier: Classifier) -> Iterator[None]:
         with torch.no_grad():
             layer.weight.copy_(weight)
             layer.bias = bias
-            if numbers is not None:
-                layer.bias.copy_(numbers)
+            if bias is not None and numbers is not None:
+                bias.copy_(numbers)
         for holder, name in counts:
             if isinstance(holder, nn.Module):
                 setattr(holder, name, len(weight))

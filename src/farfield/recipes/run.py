@@ -165,7 +165,7 @@ def _augdelete(classifier: Classifier, setting: Setting, folder: Path, fraction:
     found = features_of(classifier, setting, folder, progress)
     reached = retrain(head, found, penalty=setting.penalty, fraction=fraction, seed=seed, progress=progress)
     put_head(classifier, reached.head)
-    return {name: value for name, value in vars(reached).items() if name != "head"}
+    return {name: value for name, value in vars(reached).items() if name not in ("head", "seconds")}
 
 
 def accuracy(
