@@ -37,6 +37,16 @@ def test_choosing_has_every_detector_and_names_none_that_is_not_there() -> None:
         assert line.endswith(f"| {' | '.join(published)} |")
 
 
+def test_the_page_of_training_is_what_its_script_writes_and_its_loop_runs() -> None:
+    page = (ROOT / "docs" / "training.md").read_text("utf-8")
+    assert page == runpy.run_path(str(ROOT / "docs" / "training.py"))["page"](), "run `python docs/training.py`"
+    (loop,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    said: dict[str, object] = {}
+    exec(loop, said)
+    norm = said["moved"]
+    assert isinstance(norm, list) and [p.numel() for p in norm] == [8, 8]
+
+
 @pytest.mark.parametrize("name", ["tutorial-model", "tutorial-detector"])
 def test_the_examples_of_the_tutorials_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -109,7 +109,7 @@ RECIPES: dict[str, Entry] = {
     ),
     "augrevise": Entry(
         replace(OPENOOD, objective="augrevise", options={"alpha": 0.2}, augment=(*OPENOOD.augment, "trivial", "erase")),
-        "Pictures and mixtures kept apart, no smoothed labels, then AugDelete.", "Xiong et al., ICCV 2025", "timm:resnet18", then="augdelete",
+        "Pictures and their mixtures kept apart, no smoothed labels.", "Xiong et al., ICCV 2025", "timm:resnet18", then="augdelete",
         differs="the separation loss has the logarithm that the paper's property needs (--set form=printed has not); mixtures are of augmented pictures",
     ),
     "mos": Entry(MOS, "A softmax in each of several groups of classes, on the features of a trained model.", "Huang and Li, CVPR 2021", BIT, True),
