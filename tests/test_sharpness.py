@@ -131,7 +131,11 @@ def test_all_norms_of_timms_bit_are_found(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind", "norms"),
-    [("vit_tiny_patch16_224", nn.LayerNorm, 2 * 12 + 1), ("convnext_atto", nn.LayerNorm, 1 + 3 + 12 + 1), ("resnet18", nn.BatchNorm2d, 1 + 2 * 8 + 3)],
+    [
+        ("vit_tiny_patch16_224", nn.LayerNorm, 2 * 12 + 1),
+        ("convnext_atto", nn.LayerNorm, 1 + 3 + 12 + 1),
+        ("resnet18", nn.BatchNorm2d, 1 + 2 * 8 + 3),
+    ],
 )
 def test_models_of_other_kinds_have_all_of_theirs(name: str, kind: type[nn.Module], norms: int) -> None:
     """As many as the architecture has, counted by hand."""
@@ -311,7 +315,8 @@ def test_a_radius_of_none_is_the_optimiser_alone_to_the_bit(optimizer: str) -> N
 
 @pytest.mark.parametrize("momentum", [None, 0.1, 0.5])
 @pytest.mark.parametrize(
-    "make", [lambda m: nn.BatchNorm2d(3, momentum=m), lambda m: timm_layers.BatchNormAct2d(3, momentum=m), lambda m: nn.BatchNorm2d(3, momentum=m).eval()]
+    "make",
+    [lambda m: nn.BatchNorm2d(3, momentum=m), lambda m: timm_layers.BatchNormAct2d(3, momentum=m), lambda m: nn.BatchNorm2d(3, momentum=m).eval()],
 )
 def test_running_statistics_stay_and_go_on_as_before(make: Callable[[float | None], nn.Module], momentum: float | None) -> None:
     random = torch.Generator().manual_seed(0)

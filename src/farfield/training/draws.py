@@ -51,7 +51,7 @@ class Draws:
 
     def orders(self, what: str, places: int) -> Int64[Tensor, "n places"]:
         """A permutation of `0 ... places - 1` for each sample."""
-        return self.uniform(what, places).argsort(1, stable=True)  # of 24 bits some are equal
+        return self.uniform(what, places).argsort(dim=1, stable=True)  # of 24 bits some are equal
 
     def once(self, what: str) -> torch.Generator:
         """A generator for what all samples of the step share, such as the weight of a mixture."""

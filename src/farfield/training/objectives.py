@@ -308,7 +308,9 @@ class GroupSoftmax(Objective):
     def wide(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         """The logits, which must be as many as the groups say."""
         if logits.shape[1] != self.width:
-            raise InputError(f"The groups are of a head with {self.width} logits, and the model has {logits.shape[1]}. Give it a head with these groups.")
+            raise InputError(
+                f"The groups are of a head with {self.width} logits, and the model has {logits.shape[1]}. Give it a head with these groups."
+            )
         return logits
 
 
