@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-import training_oracles as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import farfield as ff
+import training_oracles as oracle
 from farfield.outputs import Head, group_places
 from farfield.training import losses
 from farfield.training.draws import Draws, beta

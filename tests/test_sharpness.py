@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-import training_oracles as oracle
 from timm import layers as timm_layers
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 from torchvision.ops import FrozenBatchNorm2d
 
 import farfield as ff
+import training_oracles as oracle
 from farfield.data.images import Images
 from farfield.training import Recipe, frozen_statistics, norm_parameters, perturbed, train, usual_rho
 from farfield.training.sharpness import is_norm
