@@ -230,14 +230,15 @@ def hashed(ids: Int64[Tensor, "*n"], seed: int) -> Int64[Tensor, "*n"]:
     >>> hashed(torch.tensor([1, 2]), 0)[0] == hashed(torch.tensor([2, 1]), 0)[1]
     tensor(True)
     """
-
-    def mix(x: Tensor) -> Tensor:
-        x = (x ^ _shift(x, 30)) * -4658895280553007687
-        x = (x ^ _shift(x, 27)) * -7723592293110705685
-        return x ^ _shift(x, 31)
-
     offset = torch.tensor(seed, dtype=torch.int64, device=ids.device) * -7046029254386353131
-    return mix(mix(ids.long() - 7046029254386353131) + offset)
+    return _finish(_finish(ids.long() - 7046029254386353131) + offset)
+
+
+def _finish(x: Tensor) -> Tensor:
+    """SplitMix64's last step; a function of the module, since the tests check each function anew where it is made."""
+    x = (x ^ _shift(x, 30)) * -4658895280553007687
+    x = (x ^ _shift(x, 27)) * -7723592293110705685
+    return x ^ _shift(x, 31)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
