@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,13 +13,14 @@ from typing import Any
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from farfield import metrics
 from farfield.classifier import Classifier
 from farfield.classifier.surgery import new_head, put_head
 from farfield.collect import Progress, collect
 from farfield.data.transforms import Normalize
-from farfield.errors import InputError
+from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put
 from farfield.outputs import Outputs
 from farfield.recipes.catalogue import Entry, bit_hyperrule
@@ -97,6 +99,12 @@ def run(
     classifier.labels = data.labels
     if recipe.dropout:
         set_dropout(classifier.module, recipe.dropout)
+    if recipe.sharpness != "none" and recipe.statistics == "frozen" and any(isinstance(part, _BatchNorm) for part in classifier.module.modules()):
+        warnings.warn(
+            f"{classifier.name} has BatchNorm, which sharpness-aware fine-tuning does not suit, by its paper; the running statistics stay as they are.",
+            FarfieldWarning,
+            stacklevel=2,
+        )
     train_only(classifier, recipe.layers)
     layer = head_layer(classifier)
     objective = make_objective(recipe.objective, recipe.options, **_given(recipe, classifier, layer, setting))

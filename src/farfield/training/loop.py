@@ -35,6 +35,7 @@ from farfield.training.sharpness import frozen_statistics, is_norm, norm_paramet
 Progress = Callable[[str, int, int], None]
 LossFunction = Callable[[Float[Tensor, "n c"], Int64[Tensor, " n"]], Float[Tensor, ""]]
 Augment = Callable[[Tensor, Draws], Tensor]
+LARGE = 3.0  # times the usual radius, from where a warning is due
 SHOWN = 3  # unreadable pictures that a warning names
 SAVE_EVERY = 300.0  # seconds between checkpoints inside an epoch
 
@@ -333,6 +334,13 @@ def _steep(module: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     if not found:
         warnings.warn(
             "The model has no normalisation layer to train, so sharpness-aware steps have nothing to move: these are plain steps.",
+            FarfieldWarning,
+            stacklevel=4,
+        )
+    elif recipe.rho > LARGE * usual_rho(found):
+        warnings.warn(
+            f"A radius of {recipe.rho:g} is large for {sum(p.numel() for p in found):,} parameters of normalisation layers, for which "
+            f"{usual_rho(found):.2g} is usual: it may cost much accuracy. rho=0 takes that.",
             FarfieldWarning,
             stacklevel=4,
         )

@@ -249,6 +249,7 @@ class OutlierExposure(Objective):
         if distance not in ("cross-entropy", "kl"):
             raise InputError(f"There is no distance {distance!r}; there are cross-entropy and kl.")
         self.weight, self.sizes, self.distance, self.outliers = weight, tuple(sizes), distance, outliers
+        self.told = False  # that pictures are grey, once
 
     def forward(self, net: Net, batch: Batch) -> Said:
         """The loss and the logits of the samples."""
@@ -256,11 +257,6 @@ class OutlierExposure(Objective):
         logits, wrong = net(torch.cat([batch.inputs, batch.normalize(strange)])).tensor_split([len(batch.inputs)])
         loss = losses.smoothed(logits, batch.labels)
         if len(wrong) == 0:
-            warnings.warn(
-                "A batch of grey pictures alone has no pseudo-outliers with channels in another order: its loss is plain cross-entropy. Take pseudo='jigsaw'.",
-                FarfieldWarning,
-                stacklevel=2,
-            )
             return loss, logits
         distance = losses.uniformity if self.distance == "cross-entropy" else losses.towards_uniform
         return loss + self.weight * distance(wrong), logits
@@ -276,6 +272,12 @@ class OutlierExposure(Objective):
             made.append(jigsaw(pictures, size, draws))
         if "channels" in self.kinds:
             made.append(shuffle_channels(pictures, draws))
+            if len(made[-1]) == 0 and not self.told:
+                self.told = True
+                rest = "they are jigsaws alone" if len(made) > 1 else "the loss of such batches is plain cross-entropy; take pseudo='jigsaw'"
+                warnings.warn(
+                    f"A batch of grey pictures alone has no pseudo-outliers with channels in another order: {rest}.", FarfieldWarning, stacklevel=2
+                )
         return torch.cat(made)
 
 
