@@ -114,7 +114,7 @@ class Trainee(nn.Module):
 def as_objective(loss: Callable[[Tensor, Tensor], Tensor]) -> Objective:
     """An objective of a plain loss: `(logits, labels) -> scalar`.
 
-    >>> isinstance(as_objective(torch.nn.functional.cross_entropy), Objective)
+    >>> isinstance(as_objective(nn.functional.cross_entropy), Objective)
     True
     """
     return _Plain(loss)
