@@ -161,10 +161,11 @@ def recipe_of(text: str) -> tuple[str, Entry]:
     if path.suffix == ".json":
         try:
             told = json.loads(path.read_text("utf-8"))
-            name, recipe = str(told["name"]), Recipe(**told["recipe"])
+            given = {name: tuple(value) if isinstance(value, list) else value for name, value in told["recipe"].items()}
+            name, recipe = str(told["name"]), Recipe(**given)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} holds no recipe ({type(error).__name__}: {error}). Give the recipe.json of a run, or a name.") from error
         return name, replace(RECIPES.get(name, Entry(recipe, "", "")), recipe=recipe)
     if text not in RECIPES:
