@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Int64, UInt8
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from farfield import metrics
 from farfield.classifier import Classifier
@@ -112,7 +112,7 @@ def run(
         about["groups"] = groups.tolist()
     if on_features(recipe):
         found = FeatureSet(features_of(classifier, setting, folder, progress))
-        history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, about=about, progress=progress)
+        history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, call=_of_rows, about=about, progress=progress)
     else:
         normalize = normalization(classifier.transform, classifier.name)
         augment, erased = augmentations(recipe, data.augmentations)
@@ -296,6 +296,13 @@ def _views(classifier: Classifier, normalize: Normalize, recipe: Recipe, setting
     if is_ready(data, classifier.transform, size) and not random_parts:
         return data
     return Views(data, classifier.transform, normalize, side_of(classifier.transform, size[1]), crop if random_parts else None, setting.strict)
+
+
+def _of_rows(layer: nn.Module, features: Tensor) -> Tensor:
+    """The logits of features `(n, d)`; a convolution takes them as maps of one pixel."""
+    rows = features[:, :, None, None] if isinstance(layer, nn.Conv2d) else features
+    logits: Tensor = layer(rows)
+    return logits.flatten(1)
 
 
 def _as_it_is(features: Tensor) -> Tensor:
