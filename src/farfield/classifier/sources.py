@@ -19,6 +19,7 @@ from farfield.data.transforms import FromPictures, Normalize, Preprocess
 from farfield.errors import InputError, nearest
 
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin", ".th")
+KINDS = ("timm", "torchvision", "hf", "python")  # of models from elsewhere
 DRY_RUN = "Check the name and the connection, or ask for random weights (--random-weights) for a dry run."
 
 
@@ -42,28 +43,44 @@ def load(cls: type[Classifier], name: str, *, weights: str | None, transform: Tr
 
 
 def _farfield(cls: type[Classifier], name: str, transform: Transform | None) -> Classifier:
+    path = file_of(name)
+    weights, facts = models.contents(path)
+    if "source" in facts:
+        return _trained(cls, path, name, weights, facts, transform)
+    module, facts = models.read(path)
+    size = int(facts.get("size", 32))
+    own: Transform = Normalize(tuple(facts["mean"]), tuple(facts["std"]), size=size)
+    if facts.get("preprocess") is not None:
+        own = Preprocess.parse(str(facts["preprocess"]))
+    groups = None if facts.get("groups") is None else torch.tensor(facts["groups"])
+    return cls.wrap(module, transform=transform or own, name=name, input_size=(3, size, size), labels=facts.get("labels"), groups=groups)
+
+
+def file_of(name: str) -> Path:
+    """The file of a classifier that Farfield wrote or ships."""
     path = Path(name)
     if path.suffix in PICKLES:
         raise refuse_pickle(path)
     if path.is_dir():
         if not (path / "model.safetensors").exists():
             raise InputError(f"The folder {path} holds no classifier: there is no model.safetensors in it.")
-        path = path / "model.safetensors"
-    elif path.suffix != ".safetensors":
-        if name not in models.SHIPPED:
-            raise InputError(
-                f"No classifier {name!r} ships with Farfield{nearest(name, models.SHIPPED)} There are {', '.join(models.SHIPPED)}; "
-                "others are timm:NAME, torchvision:NAME, hf:NAME, python:module:function, or a .safetensors file."
-            )
-        path = models.shipped_path(name)
-    weights, facts = models.contents(path)
-    if "source" in facts:
-        return _trained(cls, path, name, weights, facts, transform)
-    module, facts = models.read(path)
-    size = int(facts.get("size", 32))
-    own = Normalize(tuple(facts["mean"]), tuple(facts["std"]), size=size)
-    groups = None if facts.get("groups") is None else torch.tensor(facts["groups"])
-    return cls.wrap(module, transform=transform or own, name=name, input_size=(3, size, size), labels=facts.get("labels"), groups=groups)
+        return path / "model.safetensors"
+    if path.suffix == ".safetensors":
+        return path
+    if name not in models.SHIPPED:
+        raise InputError(
+            f"No classifier {name!r} ships with Farfield{nearest(name, models.SHIPPED)} There are {', '.join(models.SHIPPED)}; "
+            "others are timm:NAME, torchvision:NAME, hf:NAME, python:module:function, or a .safetensors file."
+        )
+    return models.shipped_path(name)
+
+
+def source_of(name: str) -> str:
+    """What the classifier of that name was built from: its architecture, or the name elsewhere; for what is no file of ours, the name itself."""
+    if name in models.SHIPPED or name.partition(":")[0] in KINDS:
+        return name
+    facts = models.contents(file_of(name))[1]
+    return str(facts.get("source") or facts.get("architecture"))
 
 
 def _trained(
@@ -71,7 +88,8 @@ def _trained(
 ) -> Classifier:
     """A model from elsewhere that Farfield trained: built as its source builds it, with the head and the weights of the file."""
     source, classes, groups = facts["source"], facts.get("classes"), facts.get("groups")
-    if not isinstance(source, str) or type(classes) is not int or not isinstance(groups, list | None) or source.endswith(".safetensors"):
+    built = isinstance(source, str) and (source in models.SHIPPED or source.partition(":")[0] in KINDS)
+    if not built or type(classes) is not int or not isinstance(groups, list | None):
         raise InputError(
             f"{path} has a broken header: it must say its source and classes; it says {str({'source': source, 'classes': classes})[:120]}."
         )

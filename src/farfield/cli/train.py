@@ -40,10 +40,12 @@ Batch = Annotated[int | None, typer.Option("--batch-size", min=1, help="Pictures
 Seed = Annotated[int | None, typer.Option(min=0, help="Of the weights, the order, and all that is random.")]
 Precision = Annotated[str | None, typer.Option(help="no (float32), bf16 or fp16.")]
 Outliers = Annotated[str | None, typer.Option(help="Outlier pictures, for outlier exposure; without, they are made of the training pictures.")]
-Groups = Annotated[str, typer.Option(help="Of classes, for MOS: a taxonomy (JSON), suite, kmeans or random.")]
+Groups = Annotated[str | None, typer.Option(help="Of classes, for MOS: a taxonomy (JSON), suite (the default), kmeans or random.")]
 K = Annotated[int | None, typer.Option("-k", min=1, help="How many groups kmeans and random make; by default the square root of the classes.")]
 Then = Annotated[str | None, typer.Option(help="augdelete or none: what is done in the end, in place of what the recipe does.")]
-Penalty = Annotated[float, typer.Option(help="Of AugDelete: half of it times the squared weights is added to the cross-entropy.")]
+Penalty = Annotated[
+    float | None, typer.Option(help="Of AugDelete: half of it times the squared weights is added to the cross-entropy; 0.0005 by default.")
+]
 Half = Annotated[bool, typer.Option("--half", help="Keep the model in 16 bits.")]
 Loaders = Annotated[int, typer.Option("--workers", min=0, max=256, help="Processes that load pictures.")]
 LARGEST = 50_000  # outlier pictures kept in memory
@@ -62,11 +64,11 @@ def train(
     batch_size: Batch = None,
     seed: Seed = None,
     precision: Precision = None,
-    groups: Groups = "suite",
+    groups: Groups = None,
     k: K = None,
     outliers: Outliers = None,
     then: Then = None,
-    penalty: Penalty = 5e-4,
+    penalty: Penalty = None,
     preprocess: PreprocessText = None,
     class_map: ClassMap = None,
     root: Root = None,
@@ -85,24 +87,26 @@ def train(
     from farfield import recipes
 
     name, entry, told = _recipe(recipe, settings, then, epochs=epochs, steps=steps, batch_size=batch_size, seed=seed, precision=precision)
-    model, data, val, limit, class_map, outliers = _known(told, model, data, val, limit, class_map, outliers)
+    if told.get("start") is not None:
+        raise InputError(f"{recipe} is of a run that began with a trained model, {told['start']}. Give it to farfield finetune.")
+    model, preprocess = model or told.get("model"), preprocess or told.get("preprocess")
+    data, _, val, where = _data_of([told], data, None, val, class_map, root, limit)
     if model is None or data is None:
         raise InputError(f"--{'model' if model is None else 'data'} is missing.")
-    mine = recipes.open_training(data, val, class_map=class_map, root=root, limit=limit)
-    where = pick_device(device)
-    classifier = recipes.fresh(model, mine.classes, seed=entry.recipe.seed, preprocess=preprocess).to(where)
-    setting = recipes.Setting(model, mine, penalty=told.get("penalty", penalty), half=half, workers=workers, strict=strict)
-    _go(classifier, name, entry, setting, out, _groups(told, groups), k, outliers)
+    mine = recipes.open_training(data, val, **where)
+    classifier = recipes.fresh(model, mine.classes, seed=entry.recipe.seed, preprocess=preprocess).to(pick_device(device))
+    setting = recipes.Setting(model, mine, half=half or told.get("half", False), workers=workers, strict=strict, told=_said(preprocess=preprocess))
+    _go(classifier, name, entry, setting, out, told, groups, k, outliers, penalty)
 
 
 @app.command()
 def finetune(
     recipe: Annotated[str, typer.Argument(help="A recipe (`farfield recipes`), augdelete, or the recipe.json of a run.")],
-    model: Annotated[str, typer.Option(help="The trained model: a run folder, a name that ships, timm:NAME, torchvision:NAME, hf:NAME, python:module:function.")],
+    model: Annotated[str | None, typer.Option(help="The trained model: a run folder, a name that ships, timm:NAME, torchvision:NAME, hf:NAME, python:module:function.")] = None,
     out: Out = Path("farfield-out/finetuned"),
     data: Data = None,
     features: Annotated[str | None, typer.Option(help="In place of --data, for what trains the head alone: what the model said of the training data, as a store or arrays.")] = None,
-    fraction: Annotated[float, typer.Option(help="For augdelete: the part of the training data it takes, above 0 and at most 1.")] = 1.0,
+    fraction: Annotated[float | None, typer.Option(help="For augdelete: the part of the training data it takes, above 0 and at most 1, which is the default.")] = None,
     val: Val = None,
     settings: Set = None,
     epochs: Epochs = None,
@@ -110,11 +114,11 @@ def finetune(
     batch_size: Batch = None,
     seed: Seed = None,
     precision: Precision = None,
-    groups: Groups = "suite",
+    groups: Groups = None,
     k: K = None,
     outliers: Outliers = None,
     then: Then = None,
-    penalty: Penalty = 5e-4,
+    penalty: Penalty = None,
     weights: Weights = None,
     preprocess: PreprocessText = None,
     class_map: ClassMap = None,
@@ -134,38 +138,53 @@ def finetune(
 
     `farfield finetune mos --model run --groups taxonomy.json`
     """
+    import torch
+
     from farfield import recipes
+    from farfield.classifier.sources import source_of
 
     given: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "seed": seed, "precision": precision}
-    name, entry, told = ("augdelete", None, {}) if recipe == "augdelete" else _recipe(recipe, settings, then, **given)
-    needless = [f"--{key.replace('_', '-')}" for key, value in {**given, "set": settings}.items() if value is not None and key != "seed"]
-    if entry is None and needless:
-        raise InputError(f"augdelete has no {needless[0]}: it takes --fraction, --penalty and --seed.")
-    if entry is not None and fraction != 1.0:
-        raise InputError("--fraction is for augdelete; for other recipes --limit takes a part of the data.")
+    told = _read(Path(recipe)) if recipe.endswith(".json") else {}
+    if "augdelete" in (recipe, told.get("name")):
+        name, entry = "augdelete", None
+        needless = {**given, "set": settings, "then": then, "groups": groups, "k": k, "outliers": outliers}
+        wrong = [f"--{key.replace('_', '-')}" for key, value in needless.items() if value is not None and key != "seed"]
+        if wrong:
+            raise InputError(f"augdelete has no {wrong[0]}: it takes --fraction, --penalty and --seed.")
+    else:
+        name, entry, told = _recipe(recipe, settings, then, **given)
+        if fraction is not None:
+            raise InputError("--fraction is for augdelete; for other recipes --limit takes a part of the data.")
+    start = model or told.get("start")
+    if start is None:
+        raise InputError("--model is missing: the trained model, such as a run folder.")
+    if model is None and weights is None and told.get("weights") is not None:
+        weights = Path(told["weights"])
+    preprocess = preprocess or told.get("preprocess")
+    data, features, val, where = _data_of([told, _of_run(start)], data, features, val, class_map, root, limit)
     if features is not None and entry is not None and not recipes.on_features(entry.recipe):
         raise InputError(f"{name} looks at pictures, so it needs --data; --features are for augdelete and mos.")
-    before = _of_run(model)
-    _, data, val, limit, class_map, outliers = _known(told or {**before, "outliers": None}, model, data, val, limit, class_map, outliers)
-    features = features or told.get("features")
     if data is None and features is None:
-        raise InputError(f"--data is missing, and {model} is no run folder that knows its data.")
-    classifier = load_classifier(model, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
+        raise InputError(f"--data is missing, and {start} is no run folder that knows its data.")
+    chance = entry.recipe.seed if entry is not None else int(told.get("seed", 0)) if seed is None else seed
+    torch.manual_seed(chance)  # for random weights
+    classifier = load_classifier(start, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
     if features is not None:
-        mine = recipes.featured(features, classifier, val, class_map=class_map, root=root, limit=limit)
+        mine = recipes.featured(features, classifier, val, **where)
     else:
-        mine = recipes.open_training(str(data), val, classifier=classifier, class_map=class_map, root=root, limit=limit)
-    setting = recipes.Setting(
-        before.get("model", model), mine, model, penalty=told.get("penalty", penalty), half=half, workers=workers, strict=strict
-    )
+        mine = recipes.open_training(str(data), val, classifier=classifier, **where)
+    said = _said(preprocess=preprocess, weights=weights)
+    setting = recipes.Setting(source_of(start), mine, start, half=half or told.get("half", False), workers=workers, strict=strict, told=said)
     if entry is not None:
-        _go(classifier, name, entry, setting, out, _groups(told, groups), k, outliers)
+        _go(classifier, name, entry, setting, out, told, groups, k, outliers, penalty)
         return
+    setting = replace(setting, penalty=float(told.get("penalty", 5e-4)) if penalty is None else penalty)
+    fraction = float(told.get("fraction", 1.0)) if fraction is None else fraction
     make_folder(out)
     with progress_bar() as step:
-        was = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
-        reached = recipes.augdelete(classifier, setting, out, fraction=fraction, seed=seed or 0, progress=step)
-        now = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
+        was = None if mine.val is None else recipes.accuracy(classifier, mine.val, strict=strict, progress=step)
+        reached = recipes.augdelete(classifier, setting, out, fraction=fraction, seed=chance, progress=step)
+        now = None if mine.val is None else recipes.accuracy(classifier, mine.val, strict=strict, progress=step)
     say(
         f"The last layer is at the optimum of its objective (gradient {reached['gradient']:.1e}) after {reached['passes']} passes over {reached['samples']:,} "
         f"samples; training accuracy {100 * reached['accuracy_before']:.1f} % before, {100 * reached['accuracy_after']:.1f} % after."
@@ -217,14 +236,16 @@ def list_recipes(
 
     from farfield.recipes import RECIPES, recipe_of
 
+    entries = dict(RECIPES)
     if name is not None and name != "augdelete":
-        recipe_of(name)
+        name, entry = recipe_of(name)
+        entries[name] = entry
     about = {
         key: {
             "name": key, "what": entry.what, "paper": entry.paper, "differs": entry.differs, "starts": "a trained model" if entry.finetunes else "random weights",
             "then": entry.then, "command": entry.command(key), "recipe": asdict(entry.recipe),
         }
-        for key, entry in RECIPES.items()
+        for key, entry in entries.items()
     } | {"augdelete": AUGDELETE}  # fmt: skip
     if json:
         typer.echo(jsonlib.dumps([about[name]] if name else list(about.values()), indent=1))
@@ -262,7 +283,8 @@ def _recipe(text: str, settings: list[str] | None, then: str | None, **given: An
     from farfield import recipes
 
     name, entry = recipes.recipe_of(text)
-    told = jsonlib.loads(Path(text).read_text("utf-8")) if text.endswith(".json") else {}
+    told = _read(Path(text)) if text.endswith(".json") else {}
+    then = told.get("then") if then is None else then
     values = {key: value for key, value in given.items() if value is not None}
     if given.get("epochs") is not None and given.get("steps") is None and entry.recipe.steps:
         values["steps"] = 0
@@ -279,34 +301,62 @@ def _recipe(text: str, settings: list[str] | None, then: str | None, **given: An
     return name, entry if then is None else replace(entry, then="" if then == "none" else then), told
 
 
-def _of_run(model: str) -> dict[str, Any]:
-    """What the recipe.json of a run folder says; nothing for other models."""
-    path = Path(model) / "recipe.json"
+TEXTS = ("name", "model", "start", "data", "features", "val", "class_map", "root", "preprocess", "weights", "outliers", "then")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a recipe.json says."""
     try:
         told = jsonlib.loads(path.read_text("utf-8"))
-    except OSError:
-        return {}
-    except ValueError as error:
-        raise InputError(f"{path} is broken: {error}. Say what it would with --data.") from error
-    return told if isinstance(told, dict) else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. Give the recipe.json of a run, or say what it would with options.") from error
+    if not isinstance(told, dict):
+        raise InputError(f"{path} is broken: it holds a {type(told).__name__}, not what a run is of.")
+    groups = told.get("groups")
+    kinds = {key: told.get(key) is None or isinstance(told[key], str) for key in TEXTS} | {
+        "half": isinstance(told.get("half", False), bool),
+        "limit": told.get("limit") is None or (type(told["limit"]) is int and told["limit"] >= 1),
+        "groups": groups is None or (isinstance(groups, list) and all(type(group) is int and group >= -1 for group in groups)),
+        "seed": type(told.get("seed", 0)) is int and told.get("seed", 0) >= 0,
+        **{key: isinstance(told.get(key, 1.0), int | float) for key in ("fraction", "penalty")},
+    }
+    for key, fine in kinds.items():
+        if not fine:
+            raise InputError(f"{path} is broken: its {key} cannot be {str(told[key])[:60]!r}.")
+    return told
 
 
-def _known(
-    told: dict[str, Any], model: str | None, data: str | None, val: str | None, limit: int | None, class_map: Path | None, outliers: str | None
-) -> tuple[str | None, str | None, str | None, int | None, Path | None, str | None]:
-    """What the command line says, else what the recipe.json of a run does."""
-    maps = None if told.get("class_map") is None else Path(told["class_map"])
-    same = data is None
-    data, outliers = data or told.get("data"), outliers or told.get("outliers")
-    return model or told.get("model"), data, val or (told.get("val") if same else None), limit or told.get("limit"), class_map or maps, outliers
+def _said(**given: Any) -> dict[str, Any]:
+    """What recipe.json is to say of options that were given."""
+    return {key: str(value) for key, value in given.items() if value is not None}
 
 
-def _groups(told: dict[str, Any], groups: str) -> Any:
-    """The groups of a recipe's file, unless the command line has others."""
-    return told["groups"] if groups == "suite" and told.get("groups") else groups
+def _data_of(
+    files: list[dict[str, Any]], data: str | None, features: str | None, val: str | None, class_map: Path | None, root: Path | None, limit: int | None
+) -> tuple[str | None, str | None, str | None, dict[str, Any]]:
+    """The data, features, validation data and how they are read: as the command line says; what it leaves out as the first file with data does."""
+    told: dict[str, Any] = {}
+    if data is None and features is None:
+        told = next((file for file in files if file.get("data") or file.get("features")), {})
+        data, features = told.get("data"), told.get("features")
+
+    def path(given: Path | None, key: str) -> Path | None:
+        return Path(told[key]) if given is None and told.get(key) is not None else given
+
+    where = {"class_map": path(class_map, "class_map"), "root": path(root, "root"), "limit": limit or told.get("limit")}
+    return data, features, val or told.get("val"), where
 
 
-def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups: Any, k: int | None, outliers: str | None) -> None:
+def _of_run(model: str) -> dict[str, Any]:
+    """What the recipe.json of a run folder says of its pictures; nothing for other models."""
+    path = Path(model) / "recipe.json"
+    return {key: value for key, value in _read(path).items() if key != "features"} if path.exists() else {}
+
+
+def _go(
+    classifier: Any, name: str, entry: Any, setting: Any, out: Path, told: dict[str, Any], groups: str | None, k: int | None, outliers: str | None,
+    penalty: float | None,
+) -> None:  # fmt: skip
     """Runs a recipe, and says what came out."""
     import torch
 
@@ -315,21 +365,28 @@ def _go(classifier: Any, name: str, entry: Any, setting: Any, out: Path, groups:
     mine, mos = setting.data, entry.recipe.objective == "mos"
     if outliers is not None and entry.recipe.objective != "outlier-exposure":
         raise InputError(f"{name} has no outliers; --outliers are for outlier-exposure and sft.")
+    if not mos and (groups is not None or k is not None):
+        raise InputError(f"{name} has no groups; --groups and -k are for mos and mos-bit.")
+    if penalty is not None and entry.then != "augdelete":
+        raise InputError(f"{name} has no penalty; --penalty is for AugDelete (--then augdelete).")
+    outliers = outliers or (told.get("outliers") if entry.recipe.objective == "outlier-exposure" else None)
+    setting = replace(
+        setting, penalty=float(told.get("penalty", 5e-4)) if penalty is None else penalty, told={**setting.told, **_said(outliers=outliers)}
+    )
     make_folder(out)
     with progress_bar() as step:
         if mos:
-            known = isinstance(groups, list)
-            members = torch.tensor(groups) if known else recipes.groups_of(groups, classifier, setting, out, k, entry.recipe.seed, step)
+            known = told.get("groups") if groups is None and k is None else None
+            members = torch.tensor(known) if known else recipes.groups_of(groups or "suite", classifier, setting, out, k, entry.recipe.seed, step)
             setting = replace(setting, groups=members)
         if outliers is not None:
-            told = {**mine.told, "outliers": outliers}
-            setting = replace(setting, outliers=recipes.outlier_pictures(outliers, classifier, LARGEST), data=replace(mine, told=told))
+            setting = replace(setting, outliers=recipes.outlier_pictures(outliers, classifier, LARGEST))
         same = classifier.classes == mine.classes and setting.start is not None
-        was = recipes.accuracy(classifier, mine.val, progress=step) if same and mine.val is not None else None
+        was = recipes.accuracy(classifier, mine.val, strict=setting.strict, progress=step) if same and mine.val is not None else None
         history = recipes.run(classifier, name, entry, setting, out, progress=step)
         if not recipes.first_process():
             return
-        now = None if mine.val is None else recipes.accuracy(classifier, mine.val, progress=step)
+        now = None if mine.val is None else recipes.accuracy(classifier, mine.val, strict=setting.strict, progress=step)
     last = history[-1]
     say(f"{len(history)} epochs, loss {last['loss']:.3f}, accuracy on the training pictures as they were shown {100 * last['accuracy']:.1f} %.")
     _finish(out, was, now)

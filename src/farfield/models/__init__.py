@@ -30,43 +30,43 @@ def _size(classes: int) -> int:
     return 0 if classes <= 200 else 1
 
 
-def _resnet(classes: int) -> nn.Module:
+def _resnet(classes: int, size: int) -> nn.Module:
     from timm.models.resnet import BasicBlock, ResNet
 
-    widths = _RESNET_WIDTHS[_size(classes)]
+    widths = _RESNET_WIDTHS[size]
     block: Any = BasicBlock
     net: Any = ResNet(block, (1, 1, 1, 1), classes, channels=widths, stem_type="deep", stem_width=widths[0] // 2)
     net.maxpool = nn.Identity()  # 32-pixel pictures cannot spare a second halving in the stem
     return net  # type: ignore[no-any-return]
 
 
-def _bit(classes: int) -> nn.Module:
+def _bit(classes: int, size: int) -> nn.Module:
     from timm.layers.norm_act import GroupNormAct
     from timm.models.resnetv2 import ResNetV2
 
-    widths = _RESNET_WIDTHS[_size(classes)]
+    widths = _RESNET_WIDTHS[size]
     norm = partial(GroupNormAct, num_groups=4)
     net = ResNetV2([1, 1, 1, 1], widths, classes, stem_type="deep", stem_chs=widths[0], basic=True, bottle_ratio=1.0, norm_layer=norm)
     net.stem.pool = nn.Identity()
     return net
 
 
-def _vit(classes: int) -> nn.Module:
+def _vit(classes: int, size: int) -> nn.Module:
     from timm.layers.hybrid_embed import HybridEmbed
     from timm.models.vision_transformer import VisionTransformer
 
     # Overlapping convolutions make the tokens (Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021): 16 of 32 x 32 pixels.
     stem = [layer for i, o in ((3, 16), (16, 32), (32, 64)) for layer in (nn.Conv2d(i, o, 3, 2, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())]
     embed = partial(HybridEmbed, backbone=nn.Sequential(*stem))
-    width = _VIT_WIDTHS[_size(classes)]
+    width = _VIT_WIDTHS[size]
     return VisionTransformer(img_size=32, patch_size=1, num_classes=classes, embed_dim=width, depth=3, num_heads=4, embed_layer=embed)
 
 
-def _pooled(make: Callable[[int], Any]) -> Callable[[int], nn.Module]:
+def _pooled(make: Callable[[int, int], Any]) -> Callable[[int, int], nn.Module]:
     """The same with the pooling of its stem, for a quarter of the work."""
 
-    def made(classes: int) -> nn.Module:
-        net = make(classes)
+    def made(classes: int, size: int) -> nn.Module:
+        net = make(classes, size)
         pool = nn.MaxPool2d(3, 2, 1)
         if hasattr(net, "maxpool"):
             net.maxpool = pool
@@ -77,7 +77,7 @@ def _pooled(make: Callable[[int], Any]) -> Callable[[int], nn.Module]:
     return made
 
 
-ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+ARCHITECTURES: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet": _resnet, "bit": _bit, "vit": _vit, "resnet-pooled": _pooled(_resnet), "bit-pooled": _pooled(_bit)
 }  # fmt: skip
 
@@ -85,8 +85,13 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 FACTS = ("architecture", "classes", "mean", "std")  # what a file must say of itself; mean and std are those of its pictures
 
 
-def build(architecture: str, classes: int) -> nn.Module:
+def build(architecture: str, classes: int, size: int | None = None) -> nn.Module:
     """A freshly initialised classifier of one of `ARCHITECTURES`.
+
+    Args:
+        architecture: its name.
+        classes: how many logits it has.
+        size: 0 for the widths of at most 200 classes, 1 for those of more; by default what `classes` is.
 
     Raises:
         InputError: for an unknown architecture.
@@ -97,7 +102,7 @@ def build(architecture: str, classes: int) -> nn.Module:
     """
     if architecture not in ARCHITECTURES:
         raise InputError(f"There is no architecture {architecture!r}; there are {', '.join(ARCHITECTURES)}.")
-    return ARCHITECTURES[architecture](classes)
+    return ARCHITECTURES[architecture](classes, _size(classes) if size is None else size)
 
 
 def save(module: nn.Module, path: str | Path, facts: dict[str, Any]) -> None:
@@ -140,12 +145,17 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     for fact, fine in _sound(facts).items():
         if not fine:
             raise InputError(f"{path} has a broken header: {fact} cannot be {facts.get(fact)!r:.80}.")
-    module = build(facts["architecture"], len(facts.get("groups") or ()) or facts["classes"])
-    try:
-        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    except RuntimeError as error:
-        raise InputError(f"{path} holds a {facts['architecture']} of another version: its weights do not fit this Farfield's.") from error
-    return module.eval(), facts
+    logits = len(facts.get("groups") or ()) or facts["classes"]
+    held = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+    for size in (_size(logits), 1 - _size(logits)):  # a model that got another head has the widths of the one it had
+        module = build(facts["architecture"], logits, size)
+        try:
+            module.load_state_dict(held)
+        except RuntimeError as error:
+            unfit = error
+        else:
+            return module.eval(), facts
+    raise InputError(f"{path} holds a {facts['architecture']} of another version: its weights do not fit this Farfield's.") from unfit
 
 
 def _sound(facts: dict[str, Any]) -> dict[str, bool]:

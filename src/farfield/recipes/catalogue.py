@@ -161,13 +161,13 @@ def recipe_of(text: str) -> tuple[str, Entry]:
     if path.suffix == ".json":
         try:
             told = json.loads(path.read_text("utf-8"))
-            settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told["recipe"].items()}
-            name, then, recipe = str(told["name"]), str(told.get("then") or ""), Recipe(**settings)
+            given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told["recipe"].items()}
+            name, recipe = str(told["name"]), Recipe(**given)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} holds no recipe ({type(error).__name__}: {error}). Give the recipe.json of a run, or a name.") from error
-        return name, replace(RECIPES.get(name, Entry(recipe, "", "")), recipe=recipe, then=then)
+        return name, replace(RECIPES.get(name, Entry(recipe, "", "")), recipe=recipe)
     if text not in RECIPES:
         raise InputError(f"There is no recipe {text!r}{nearest(text, RECIPES)} There are: {', '.join(RECIPES)}.")
     return text, RECIPES[text]

@@ -17,7 +17,7 @@ from farfield.data import suites
 from farfield.data.files import Files
 from farfield.data.hub import Hub
 from farfield.data.order import read_class_map
-from farfield.errors import InputError
+from farfield.errors import InputError, nearest
 from farfield.loading import name_of
 from farfield.outputs import Outputs
 from farfield.recipes.views import Views, normalization
@@ -66,7 +66,7 @@ def open_training(
     Raises:
         InputError: when there is no such thing, no labels, or labels that do not fit.
     """
-    told = {"data": text, "val": val, "limit": limit, "class_map": None if class_map is None else str(class_map)}
+    told = {"data": text, "val": val, "limit": limit, "class_map": _text(class_map), "root": _text(root)}
     if text in suites.SUITES:
         suite = suites.load(text)
         if class_map is not None or root is not None:
@@ -74,7 +74,7 @@ def open_training(
         mine = inputs.limited(suite.split("train"), limit)
         drawn = suite.drawn if limit is None else None
         seen = suite.split("test") if val is None else _labelled(val, len(suite.classes), suite.classes, None, root)
-        return TrainingData(mine, len(suite.classes), suite.classes, seen, drawn, suite.augmentations, suite.taxonomy, told)
+        return TrainingData(mine, len(suite.classes), suite.classes, inputs.limited(seen, limit), drawn, suite.augmentations, suite.taxonomy, told)
     order = None if class_map is None else read_class_map(class_map)
     place, beside = _layout(text)
     data: Any = inputs.open_data(place, name="train", labelled=True, root=root)
@@ -91,13 +91,21 @@ def open_training(
     else:
         classes = len(names) or len(own) or _count(data, place)
         labels = None
+    if classes < 2:
+        raise InputError(f"{place} has one class only{f', {names[0]!r}' if names else ''}; there is nothing to tell apart. Give pictures of several.")
     data = inputs.labelled_data(data, classes, labels, order)
     check_labels(data, classes, place)
     known = inputs.class_names(data, classes) or own
     if labels is not None and len(labels) == classes:
         known = tuple(labels)
-    seen = None if (val or beside) is None else _labelled(str(val or beside), classes, known or labels, order, root)
+    if order is None and names:
+        order = dict(zip(data.folders, data.labels.tolist(), strict=True))
+    seen = None if (val or beside) is None else inputs.limited(_labelled(str(val or beside), classes, known or labels, order, root), limit)
     return TrainingData(inputs.limited(data, limit), classes, known if len(known) == classes else None, seen, told=told)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _layout(text: str) -> tuple[str, str | None]:
@@ -113,6 +121,10 @@ def _labelled(text: str, classes: int, labels: Sequence[str] | None, order: Mapp
     data: Any = inputs.open_data(text, name="val", labelled=True, root=root)
     if isinstance(data, Outputs | Stored):
         raise InputError(f"{text} is what another classifier said; accuracy is measured on pictures.")
+    if order is not None and (strange := [name for name in getattr(data, "folders", ()) if name not in order]):
+        raise InputError(
+            f"The folder {strange[0]!r} of {text} is no class of the training data{nearest(strange[0], order)} Give validation pictures of the same classes."
+        )
     data = inputs.labelled_data(data, classes, labels, order)
     check_labels(data, classes, text)
     return data
@@ -181,7 +193,7 @@ def featured(
         seen = suites.load(str(val)).split("test")
     else:
         seen = None if val is None else _labelled(val, classifier.classes, classifier.labels, order, root)
-    told = {"features": text, "val": val, "limit": limit}
+    told = {"features": text, "val": val, "limit": limit, "class_map": _text(class_map), "root": _text(root)}
     return TrainingData(inputs.limited(found, limit), classifier.classes, classifier.labels, seen, told=told)
 
 

@@ -13,11 +13,12 @@ from torch import nn
 
 from farfield import models
 from farfield.classifier import Classifier
+from farfield.classifier.sources import KINDS
 from farfield.classifier.surgery import new_head
 from farfield.data.transforms import Normalize, Preprocess
-from farfield.errors import FarfieldWarning, InputError
+from farfield.errors import FarfieldWarning, InputError, nearest
 from farfield.files import put
-from farfield.recipes.views import normalization
+from farfield.recipes.views import normalization, side_of
 
 SIDE = 32  # pixels, of our own architectures
 
@@ -34,9 +35,19 @@ def fresh(source: str, classes: int, *, seed: int = 0, preprocess: str | None = 
     torch.manual_seed(seed)
     transform: Any = None if preprocess is None else Preprocess.parse(preprocess)
     if source in models.ARCHITECTURES:
-        own = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), size=SIDE)
+        own = transform or Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), size=SIDE)
+        if side_of(own, SIDE) != SIDE:
+            raise InputError(
+                f"A {source} takes pictures of {SIDE} x {SIDE} pixels, and --preprocess makes them {side_of(own, SIDE)} wide. Say crop={SIDE}."
+            )
         module = models.build(source, classes).to(memory_format=torch.channels_last)
-        return Classifier.wrap(module, transform=transform or own, name=source, input_size=(3, SIDE, SIDE))
+        return Classifier.wrap(module, transform=own, name=source, input_size=(3, SIDE, SIDE))
+    if source.partition(":")[0] not in KINDS:
+        known = ", ".join(models.ARCHITECTURES)
+        raise InputError(
+            f"{source!r} cannot be trained from random weights{nearest(source, models.ARCHITECTURES)} There are {known}, timm:NAME, torchvision:NAME, hf:NAME and "
+            "python:module:function; a trained model is trained further by `farfield finetune`."
+        )
     fetched = source.partition(":")[0] in ("timm", "torchvision", "hf")
     classifier = Classifier.load(source, transform=transform, random_weights=fetched)
     if classifier.classes != classes:
@@ -115,8 +126,8 @@ def save(classifier: Classifier, path: str | Path, source: str, facts: dict[str,
         told |= {"architecture": source, "mean": own.mean, "std": own.std, "size": SIDE}
     else:
         told |= {"source": source}
-        if isinstance(classifier.transform, Preprocess):
-            told["preprocess"] = classifier.transform.text()
+    if isinstance(classifier.transform, Preprocess):
+        told["preprocess"] = classifier.transform.text()
     kept = {key: value.detach().cpu() for key, value in classifier.module.state_dict().items()}
     tensors = {key: (value.half() if half and value.is_floating_point() else value).clone().contiguous() for key, value in kept.items()}
     put(path, lambda partial: save_file(tensors, partial, metadata={"farfield": json.dumps(told)}))

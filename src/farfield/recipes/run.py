@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from farfield import metrics
@@ -24,9 +26,9 @@ from farfield.errors import FarfieldWarning, InputError
 from farfield.files import put
 from farfield.outputs import Outputs
 from farfield.recipes.catalogue import Entry, bit_hyperrule
-from farfield.recipes.data import TrainingData
+from farfield.recipes.data import TrainingData, labels_in
 from farfield.recipes.making import head_layer, save, set_dropout, train_only
-from farfield.recipes.views import Views, is_ready, normalization
+from farfield.recipes.views import Views, is_ready, normalization, side_of
 from farfield.store import Stored
 from farfield.training import Draws, Net, Recipe, make_objective, train
 from farfield.training.features import FeatureSet
@@ -50,6 +52,7 @@ class Setting:
         half: whether the model is kept in 16 bits.
         workers: processes that load pictures.
         strict: whether to stop at a picture that cannot be read.
+        told: what else `recipe.json` is to say, such as where the outliers are.
     """
 
     source: str
@@ -61,6 +64,7 @@ class Setting:
     half: bool = False
     workers: int = 0
     strict: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(
@@ -88,7 +92,8 @@ def run(
     recipe = fitting(entry.recipe, data.augmentations)
     if name == "mos-bit" and not recipe.steps:
         recipe = bit_hyperrule(recipe, len(data.train))
-    normalize = normalization(classifier.transform, classifier.name)
+    if entry.then == "augdelete":
+        _check_augdelete(setting)
     if recipe.objective == "mos":
         groups = layout([range(data.classes)]) if setting.groups is None else setting.groups
         if int((groups >= 0).sum()) != data.classes:
@@ -108,15 +113,16 @@ def run(
     train_only(classifier, recipe.layers)
     layer = head_layer(classifier)
     objective = make_objective(recipe.objective, recipe.options, **_given(recipe, classifier, layer, setting))
-    about = {"name": name, "model": setting.source, "start": setting.start, **data.told}
-    if entry.then:
-        about |= {"then": entry.then, "penalty": setting.penalty}
+    about = {"name": name, "model": setting.source, "start": setting.start, **data.told, **setting.told, "half": setting.half, "then": entry.then}
+    if entry.then == "augdelete":
+        about["penalty"] = setting.penalty
     if recipe.objective == "mos":
         about["groups"] = groups.tolist()
     if on_features(recipe):
         found = FeatureSet(features_of(classifier, setting, folder, progress))
-        history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, about=about, progress=progress)
+        history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, call=_of_rows, about=about, progress=progress)
     else:
+        normalize = normalization(classifier.transform, classifier.name)
         augment, erased = augmentations(recipe, data.augmentations)
         view = partial(_views, classifier, normalize, recipe, setting)
         drawn = data.drawn
@@ -134,8 +140,30 @@ def run(
     if entry.then == "augdelete":
         facts["augdelete"] = _augdelete(classifier, setting, folder, 1.0, recipe.seed, progress)
         put(folder / "augdelete.json", lambda path: path.write_text(json.dumps(facts["augdelete"], indent=2), "utf-8"))
-    save(classifier, folder / "model.safetensors", setting.source, facts, half=setting.half)
+    _keep(classifier, folder, setting, facts)
     return history
+
+
+def _keep(classifier: Classifier, folder: Path, setting: Setting, facts: dict[str, Any]) -> None:
+    try:
+        save(classifier, folder / "model.safetensors", setting.source, facts, half=setting.half)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"The model cannot be written to {folder}: {error}. What is there stays; make room and run the same command again."
+        ) from error
+
+
+def _check_augdelete(setting: Setting) -> None:
+    """Raises before training for what would be found out after it."""
+    if not (setting.penalty > 0 and math.isfinite(setting.penalty)):
+        raise InputError(f"AugDelete needs a penalty above 0; got {setting.penalty}.")
+    labels = labels_in(setting.data.train)
+    absent = [] if labels is None else sorted(set(range(setting.data.classes)) - set(labels.tolist()))
+    if absent:
+        raise InputError(
+            f"Class {absent[0]} has no training picture ({len(absent)} of {setting.data.classes} have none), and AugDelete, which follows in the end, needs "
+            "some of each. Give more of the data, or leave it out with --then none."
+        )
 
 
 def augdelete(
@@ -152,17 +180,23 @@ def augdelete(
         "model": setting.source,
         "start": setting.start,
         **setting.data.told,
+        **setting.told,
+        "half": setting.half,
         "fraction": fraction,
         "penalty": setting.penalty,
         "seed": seed,
     }
+    if (folder / "recipe.json").exists():
+        before = _told(folder)
+        if not isinstance(before, dict) or {key: value for key, value in before.items() if key != "reached"} != told:
+            raise InputError(f"{folder} holds a run of another recipe (its recipe.json differs). Give another folder, or delete this one.")
+    reached = _augdelete(classifier, setting, folder, fraction, seed, progress)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        reached = _augdelete(classifier, setting, folder, fraction, seed, progress)
         put(folder / "recipe.json", lambda path: path.write_text(json.dumps({**told, "reached": reached}, indent=2), "utf-8"))
-        save(classifier, folder / "model.safetensors", setting.source, {"recipe": told, "augdelete": reached}, half=setting.half)
     except OSError as error:
         raise InputError(f"The run cannot be written to {folder}: {error}. Make room, or give another folder.") from error
+    _keep(classifier, folder, setting, {"recipe": told, "augdelete": reached})
     return reached
 
 
@@ -243,7 +277,10 @@ def features_of(classifier: Classifier, setting: Setting, folder: Path, progress
 
 
 def _told(folder: Path) -> Any:
-    return json.loads((folder / "recipe.json").read_text("utf-8"))
+    try:
+        return json.loads((folder / "recipe.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'recipe.json'} cannot be read: {error}. Give another folder.") from error
 
 
 def _given(recipe: Recipe, classifier: Classifier, layer: Any, setting: Setting) -> dict[str, Any]:
@@ -265,9 +302,16 @@ def _views(classifier: Classifier, normalize: Normalize, recipe: Recipe, setting
     if not isinstance(size, tuple) or len(size) != 3:
         raise InputError(f"{classifier.name} takes inputs of size {size}; recipes are for models of one picture (3, h, w).")
     random_parts = "crop" in recipe.augment
-    if is_ready(data, size) and not random_parts:
+    if is_ready(data, classifier.transform, size) and not random_parts:
         return data
-    return Views(data, classifier.transform, normalize, size[1], crop if random_parts else None, setting.strict)
+    return Views(data, classifier.transform, normalize, side_of(classifier.transform, size[1]), crop if random_parts else None, setting.strict)
+
+
+def _of_rows(layer: nn.Module, features: Tensor) -> Tensor:
+    """The logits of features `(n, d)`; a convolution takes them as maps of one pixel."""
+    rows = features[:, :, None, None] if isinstance(layer, nn.Conv2d) else features
+    logits: Tensor = layer(rows)
+    return logits.flatten(1)
 
 
 def _as_it_is(features: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from farfield.classifier import Transform
 from farfield.data.images import Images
-from farfield.data.transforms import Normalize, as_pil, as_tensor
+from farfield.data.transforms import Normalize, Preprocess, as_pil, as_tensor
 from farfield.errors import InputError
 from farfield.loading import Pictures, item_of, name_of
 from farfield.store import Failure
@@ -113,6 +113,11 @@ class Views:
         return ((made.float() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def is_ready(data: Any, size: Sequence[int]) -> bool:
-    """Whether pictures are in memory at the model's size, so that they need no views."""
-    return isinstance(data, Images) and tuple(data.images.shape[1:]) == tuple(size)
+def side_of(transform: Transform, usual: int) -> int:
+    """Pixels of a side of what a transform makes: of one that says so its own, of others the model's."""
+    return transform.crop if isinstance(transform, Preprocess) else usual
+
+
+def is_ready(data: Any, transform: Transform, size: Sequence[int]) -> bool:
+    """Whether pictures are in memory as the model sees them in evaluation, so that they need no views."""
+    return isinstance(data, Images) and isinstance(transform, Normalize) and tuple(data.images.shape[1:]) == tuple(size)
