@@ -560,7 +560,7 @@ def test_a_data_set_of_ones_own_has_its_classes(monkeypatch: pytest.MonkeyPatch,
     assert (named.classes, named.labels, told.classes, told.labels) == (4, ("a", "b", "c", "d"), 3, None)
     with pytest.raises(InputError, match="untold has no classes: give a folder"):
         open_training("python:recipe_data:untold")
-    with pytest.raises(InputError, match="Item 2 of the data set of .*wrong has the label -1, and the classes are 0 to 1"):
+    with pytest.raises(InputError, match=r"Item 2 of the data set of .*wrong has the label -1, and the classes are 0 to 1"):
         open_training("python:recipe_data:wrong")
     with pytest.raises(InputError, match="Item 2 of the training set has the label 7, and the model has 2 classes"):
         ran("resnet", "cross-entropy", open_training("python:recipe_data:high"), tmp_path / "high", batch_size=3)
@@ -657,7 +657,7 @@ def test_augdelete_is_checked_before_training(tree: Path, tmp_path: Path) -> Non
     for penalty in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="AugDelete needs a penalty above 0"):
             recipes.run(fresh("resnet", 3), "augrevise", RECIPES["augrevise"], Setting("resnet", open_training(str(tree)), penalty=penalty), tmp_path)
-    with pytest.raises(InputError, match="has no training picture .* and AugDelete, which follows in the end"):
+    with pytest.raises(InputError, match=r"has no training picture .* and AugDelete, which follows in the end"):
         ran("resnet", "augrevise", open_training(str(tree), limit=2), tmp_path)
     assert not list(tmp_path.iterdir())
 
