@@ -191,7 +191,7 @@ def test_the_lines_of_the_readme(run: Run) -> None:
 )
 def test_recipe_json_alone_reproduces_the_weights(command: tuple[str, ...], run: Run) -> None:
     Path("map.txt").write_text("blue\ngreen\nred\n")
-    good(run, *command, *(() if "augdelete" == command[1] else SHORT), "--out", "one")
+    good(run, *command, *(() if command[1] == "augdelete" else SHORT), "--out", "one")
     again = ("train", "--recipe", "one/recipe.json") if command[0] == "train" else ("finetune", "one/recipe.json")
     good(run, *again, "--out", "two")
     assert same("one", "two")

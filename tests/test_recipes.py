@@ -291,7 +291,7 @@ def test_another_number_of_logits_keeps_the_widths(architecture: str, tmp_path: 
 
 
 def test_data_of_other_classes_get_a_new_head(runs: Path, tmp_path: Path) -> None:
-    draw(tmp_path / "four", {name: (10, 20, 30) for name in "wxyz"}, 3)
+    draw(tmp_path / "four", dict.fromkeys("wxyz", (10, 20, 30)), 3)
     start = Classifier.load(str(runs / "resnet"))
     data = open_training(str(tmp_path / "four"), classifier=start)
     assert (data.classes, data.labels) == (4, ("w", "x", "y", "z"))
@@ -560,7 +560,7 @@ def test_a_data_set_of_ones_own_has_its_classes(monkeypatch: pytest.MonkeyPatch,
     assert (named.classes, named.labels, told.classes, told.labels) == (4, ("a", "b", "c", "d"), 3, None)
     with pytest.raises(InputError, match="untold has no classes: give a folder"):
         open_training("python:recipe_data:untold")
-    with pytest.raises(InputError, match="Item 2 of the data set of .*wrong has the label -1, and the classes are 0 to 1"):
+    with pytest.raises(InputError, match=r"Item 2 of the data set of .*wrong has the label -1, and the classes are 0 to 1"):
         open_training("python:recipe_data:wrong")
     with pytest.raises(InputError, match="Item 2 of the training set has the label 7, and the model has 2 classes"):
         ran("resnet", "cross-entropy", open_training("python:recipe_data:high"), tmp_path / "high", batch_size=3)
@@ -569,13 +569,13 @@ def test_a_data_set_of_ones_own_has_its_classes(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_suite_says_what_may_be_done_to_its_pictures(tmp_path: Path) -> None:
-    from farfield.recipes.run import augmentations
+    from farfield.recipes.run import augmentations, fitting
     from farfield.training.operations import TRIVIAL, allowed
 
     data = open_training("glyphs-200", limit=400)
     assert (len(data.train), len(data.val), data.classes, data.drawn) == (400, 400, 200, None)
     assert data.augmentations is not None and data.taxonomy is not None and len(data.labels or ()) == 200
-    fitted = recipes.run.__globals__["fitting"](RECIPES["v2"].recipe, data.augmentations)
+    fitted = fitting(RECIPES["v2"].recipe, data.augmentations)
     assert fitted.augment == ("trivial", "erase")
     known = allowed(data.augmentations)
     assert set(known) < set(TRIVIAL) | {"Identity"} or len(known) < len(TRIVIAL)
@@ -628,7 +628,7 @@ def test_stored_outputs_train_the_head_they_are_of(tree: Path, runs: Path, tmp_p
     classifier = Classifier.load(str(runs / "resnet"))
     data = open_training(str(tree), classifier=classifier)
     store = ff.collect(classifier, data.train, out=tmp_path / "store")
-    found = recipes.featured(str(store.path if hasattr(store, "path") else next((tmp_path / "store").iterdir())), classifier, str(tree / "val"))
+    found = recipes.featured(str(store.folder), classifier, str(tree / "val"))
     assert (len(found.train), found.classes, len(found.val)) == (18, 3, 9)
     setting = Setting("resnet", found, str(runs / "resnet"))
     reached = recipes.augdelete(classifier, setting, tmp_path / "run", fraction=0.5)
@@ -657,7 +657,7 @@ def test_augdelete_is_checked_before_training(tree: Path, tmp_path: Path) -> Non
     for penalty in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(InputError, match="AugDelete needs a penalty above 0"):
             recipes.run(fresh("resnet", 3), "augrevise", RECIPES["augrevise"], Setting("resnet", open_training(str(tree)), penalty=penalty), tmp_path)
-    with pytest.raises(InputError, match="has no training picture .* and AugDelete, which follows in the end"):
+    with pytest.raises(InputError, match=r"has no training picture .* and AugDelete, which follows in the end"):
         ran("resnet", "augrevise", open_training(str(tree), limit=2), tmp_path)
     assert not list(tmp_path.iterdir())
 
