@@ -569,13 +569,13 @@ def test_a_data_set_of_ones_own_has_its_classes(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_suite_says_what_may_be_done_to_its_pictures(tmp_path: Path) -> None:
-    from farfield.recipes.run import augmentations
+    from farfield.recipes.run import augmentations, fitting
     from farfield.training.operations import TRIVIAL, allowed
 
     data = open_training("glyphs-200", limit=400)
     assert (len(data.train), len(data.val), data.classes, data.drawn) == (400, 400, 200, None)
     assert data.augmentations is not None and data.taxonomy is not None and len(data.labels or ()) == 200
-    fitted = recipes.run.__globals__["fitting"](RECIPES["v2"].recipe, data.augmentations)
+    fitted = fitting(RECIPES["v2"].recipe, data.augmentations)
     assert fitted.augment == ("trivial", "erase")
     known = allowed(data.augmentations)
     assert set(known) < set(TRIVIAL) | {"Identity"} or len(known) < len(TRIVIAL)
@@ -628,7 +628,7 @@ def test_stored_outputs_train_the_head_they_are_of(tree: Path, runs: Path, tmp_p
     classifier = Classifier.load(str(runs / "resnet"))
     data = open_training(str(tree), classifier=classifier)
     store = ff.collect(classifier, data.train, out=tmp_path / "store")
-    found = recipes.featured(str(store.path if hasattr(store, "path") else next((tmp_path / "store").iterdir())), classifier, str(tree / "val"))
+    found = recipes.featured(str(store.folder), classifier, str(tree / "val"))
     assert (len(found.train), found.classes, len(found.val)) == (18, 3, 9)
     setting = Setting("resnet", found, str(runs / "resnet"))
     reached = recipes.augdelete(classifier, setting, tmp_path / "run", fraction=0.5)

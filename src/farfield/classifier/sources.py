@@ -97,8 +97,9 @@ def _trained(
         transform = Preprocess.parse(str(facts["preprocess"]))
     fetched = source.partition(":")[0] in ("timm", "torchvision", "hf")
     made = load(cls, source, weights=None, transform=transform, random_weights=fetched)
-    made.name, made.labels = name, None if facts.get("labels") is None else tuple(map(str, facts["labels"]))
     new_head(made, classes, None if groups is None else torch.tensor(groups))
+    labels = facts.get("labels")
+    made.name, made.labels = name, tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == classes else None
     _fill(
         made.module,
         {key: value.to(made.module.state_dict()[key].dtype) if key in made.module.state_dict() else value for key, value in weights.items()},

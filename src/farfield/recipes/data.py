@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,12 @@ from farfield.data import suites
 from farfield.data.files import Files
 from farfield.data.hub import Hub
 from farfield.data.order import read_class_map
-from farfield.errors import InputError, nearest
+from farfield.errors import FarfieldWarning, InputError, nearest
 from farfield.loading import name_of
 from farfield.outputs import Outputs
 from farfield.recipes.views import Views, normalization
 from farfield.store import Stored
+from farfield.training import Draws
 
 
 @dataclass(frozen=True)
@@ -203,5 +205,8 @@ def outlier_pictures(text: str, classifier: Classifier, limit: int) -> UInt8[Ten
     if isinstance(data, Outputs | Stored):
         raise InputError(f"{text} is what a classifier said of outliers; training needs the pictures.")
     views = Views(data, classifier.transform, normalization(classifier.transform, classifier.name), 0)
-    pictures, _ = views.batch(list(range(len(data))))
+    rows = torch.arange(len(data))
+    pictures, _, failed = views.drawn(rows.tolist(), Draws(0, 0, rows))
+    if failed:
+        warnings.warn(f"{len(failed)} outliers cannot be read, and others stand in for them; first {failed[0]}.", FarfieldWarning, stacklevel=2)
     return pictures

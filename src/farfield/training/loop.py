@@ -113,6 +113,8 @@ def train(
     from accelerate.state import AcceleratorState
 
     here = next(module.parameters(), torch.zeros(())).device
+    if recipe.precision == "fp16" and here.type == "cpu":
+        raise InputError("precision='fp16' needs a GPU, and the model is on the CPU. Use bf16 or no.")
     # they are one per process, and an earlier run may have had another precision or device
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=here.type == "cpu")
@@ -190,6 +192,8 @@ class _Run:
         self._training()
         for (step, _), loaded in zip(requests, loader, strict=True):
             _seed(recipe.seed, step, accelerator.process_index, accelerator.num_processes)
+            if isinstance(loaded, InputError):
+                raise loaded
             unread.update(dict.fromkeys(loaded[-1]))
             batch = _batch(loaded, accelerator.device, transform, augment, erase)
             now = recipe.lr * rate(step, steps, recipe)
@@ -248,7 +252,12 @@ class _Run:
 
     def _backward(self, batch: Batch) -> tuple[float, Tensor]:
         self.optimizer.zero_grad()
-        loss, logits = self.model(batch)
+        try:
+            loss, logits = self.model(batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise InputError(f"BatchNorm cannot normalise a step of {len(batch.labels)} picture. Give more pictures, or a larger batch.") from error
         self.accelerator.backward(loss)
         return float(loss.detach()), logits
 
@@ -263,9 +272,11 @@ class _Run:
                 held.copy_(value)
 
     def _diverged(self, what: str, step: int, now: float) -> InputError:
+        path = self.folder / "checkpoint.safetensors"
+        kept = f"{path} keeps the last good weights" if path.exists() else "there was no checkpoint yet"
         return InputError(
             f"The {what} at step {step} (epoch {self.state.epoch + 1}{f' of {self.recipe.epochs}' if not self.recipe.steps else ''}, learning rate {now:.3g}); "
-            f"{self.folder / 'checkpoint.safetensors'} keeps the last good weights. Lower `lr` or use precision='no'."
+            f"{kept}. Lower `lr` or use precision='no'."
         )
 
     # --- checkpoints ----------------------------------------------------------------------------------------------------------------------
@@ -365,14 +376,19 @@ def _seed(seed: int, step: int, process: int, processes: int) -> None:
 Loaded = tuple[Tensor, Tensor, Draws, Tensor | None, list[str]]
 
 
-class _Source(Dataset[Loaded]):
+class _Source(Dataset[Loaded | InputError]):
     """A labelled set as the loop asks for it: this process's share of a step, with the next sample of each for partner."""
 
     def __init__(self, images: LabelledImages, seed: int, share: slice, paired: bool) -> None:
         self.images, self.seed, self.share, self.paired = images, seed, share, paired
 
-    def __getitem__(self, request: tuple[int, Sequence[int]]) -> Loaded:
-        step, rows = request
+    def __getitem__(self, request: tuple[int, Sequence[int]]) -> Loaded | InputError:
+        try:
+            return self._loaded(*request)
+        except InputError as error:  # returned, since a loader's process raises with its traceback in the message
+            return error
+
+    def _loaded(self, step: int, rows: Sequence[int]) -> Loaded:
         mine = list(rows[self.share])
         partner: Tensor | None = None
         if self.paired:
