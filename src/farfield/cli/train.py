@@ -284,7 +284,8 @@ def _recipe(text: str, settings: list[str] | None, then: str | None, **given: An
 
     name, entry = recipes.recipe_of(text)
     told = _read(Path(text)) if text.endswith(".json") else {}
-    then = told.get("then") if then is None else then
+    if then is None and "then" in told:
+        then = told["then"] or "none"
     values = {key: value for key, value in given.items() if value is not None}
     if given.get("epochs") is not None and given.get("steps") is None and entry.recipe.steps:
         values["steps"] = 0
@@ -336,6 +337,8 @@ def _data_of(
 ) -> tuple[str | None, str | None, str | None, dict[str, Any]]:
     """The data, features, validation data and how they are read: as the command line says; what it leaves out as the first file with data does."""
     told: dict[str, Any] = {}
+    if data is None:  # pictures to measure on stay those of the run, whatever features its head is trained on
+        val = val or next((file["val"] for file in files if file.get("val")), None)
     if data is None and features is None:
         told = next((file for file in files if file.get("data") or file.get("features")), {})
         data, features = told.get("data"), told.get("features")
@@ -344,7 +347,7 @@ def _data_of(
         return Path(told[key]) if given is None and told.get(key) is not None else given
 
     where = {"class_map": path(class_map, "class_map"), "root": path(root, "root"), "limit": limit or told.get("limit")}
-    return data, features, val or told.get("val"), where
+    return data, features, val, where
 
 
 def _of_run(model: str) -> dict[str, Any]:
