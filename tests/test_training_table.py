@@ -12,6 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import farfield as ff
+from farfield import models
+from farfield.data import suites
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -79,3 +83,13 @@ def test_differences_are_told_from_none_by_the_paired_interval(script):
 @pytest.mark.skipif(not (ROOT / "experiments" / "training_table.json").exists(), reason="the experiment has not been run")
 def test_the_page_is_what_the_results_say(script):
     assert script.PAGE.read_text("utf-8") == script.page(json.loads(script.RESULTS.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "mos-taxonomy"])
+def test_the_networks_that_are_kept_are_those_of_the_table(name: str) -> None:
+    path = ROOT / "experiments" / "networks" / f"{name}.safetensors"
+    classifier, told = ff.Classifier.load(str(path)), models.contents(path)[1]
+    test = ff.collect(classifier, suites.load("glyphs-200").split("test"))
+    accuracy = (test.predictions() == test.labels).double().mean().item()
+    assert accuracy == pytest.approx(told["accuracy"], abs=3e-3)  # 16 bits a weight
+    assert path.stat().st_size < 700_000
