@@ -225,7 +225,7 @@ def net():
 def test_a_run_of_a_model_from_elsewhere_loads_as_it_was(source: str, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "recipe_net.py").write_text(MODEL)
     monkeypatch.syspath_prepend(str(tmp_path))
-    made, _ = ran(source, "cross-entropy", open_training(str(tree)), tmp_path / "run")
+    made, _ = ran(source, "cross-entropy", open_training(str(tree)), tmp_path / "run", statistics="frozen")
     again = Classifier.load(str(tmp_path / "run"))
     assert torch.equal(logits(made), logits(again))
     assert (again.labels, again.classes, again.input_size) == (("blue", "green", "red"), 3, made.input_size)

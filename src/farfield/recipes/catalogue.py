@@ -161,7 +161,7 @@ def recipe_of(text: str) -> tuple[str, Entry]:
     if path.suffix == ".json":
         try:
             told = json.loads(path.read_text("utf-8"))
-            given = {name: tuple(value) if isinstance(value, list) else value for name, value in told["recipe"].items()}
+            given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told["recipe"].items()}
             name, recipe = str(told["name"]), Recipe(**given)
         except InputError:
             raise
