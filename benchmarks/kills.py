@@ -315,7 +315,7 @@ def run_differs(reference: Path, out: Path) -> list[str]:
     for right, here in zip(*tensors, strict=True):
         if not here.exists() or not same_bits(load_file(right), load_file(here)):
             wrong.append(f"the tensors of {here.name} differ")
-    told = [state(path) for path in tensors[0]]
+    told = [state(pair[0]) for pair in tensors]
     if len({json.dumps({**entry, "history": _timeless(entry["history"])}) for entry in told}) > 1:
         wrong.append("where the run is differs, by the checkpoint")
     lines = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()] for folder in (reference, out)]

@@ -260,7 +260,13 @@ def test_recipes_lists_all_and_tells_of_one(run: Run) -> None:
     status, out, _ = run("recipes")
     assert status == 0 and all(f"{name} " in out for name in (*RECIPES, "augdelete"))
     status, out, _ = run("recipes", "sft")
-    assert status == 0 and RECIPES["sft"].what in out and RECIPES["sft"].command("sft") in out and "sharpness = sam-norm" in out and "paper 4" in out
+    assert (
+        status == 0
+        and RECIPES["sft"].what in out
+        and RECIPES["sft"].command("sft") in out
+        and "sharpness = sam-norm" in out
+        and "Zhang et al., IEEE TIP 2026" in out
+    )
     listed = json.loads(run("recipes", "--json")[1])
     assert [line["name"] for line in listed] == [*RECIPES, "augdelete"]
     assert all(line["command"].startswith("farfield ") and line["what"] and line["paper"] for line in listed)
@@ -431,3 +437,36 @@ def test_a_file_is_as_good_as_its_folder(run: Run) -> None:
     good(run, "finetune", "sft", "--model", "run/model.safetensors", "--data", "photos", *SHORT, "--out", "new")
     assert json.loads(Path("new/recipe.json").read_text())["model"] == "resnet"
     assert Classifier.load("new").labels == ("blue", "green", "red")
+
+
+# --- soups --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_soup_is_the_mean_of_its_models_with_statistics_of_its_own(run: Run) -> None:
+    for seed in ("1", "2"):
+        assert run("finetune", "cross-entropy", "--model", "run", "--out", f"more-{seed}", *SHORT, "--seed", seed)[0] == 0
+    status, _, said = run("soup", "more-1", "more-2", "--out", "soup")
+    assert status == 0 and "In the soup: more-1, more-2." in said and "Accuracy after" in said
+    one, two, both = (load_file(Path(name) / "model.safetensors") for name in ("more-1", "more-2", "soup"))
+    for name, value in both.items():
+        if "running" not in name and value.is_floating_point():
+            assert torch.allclose(value, (one[name].double() + two[name].double()).div(2).float(), atol=1e-6), name
+    assert any(not torch.allclose(both[name], (one[name] + two[name]) / 2) for name in both if "running_var" in name)
+    told = json.loads(Path("soup/recipe.json").read_text("utf-8"))
+    assert told["soup"] == ["more-1", "more-2"] and Path("soup/run.html").exists()
+    assert Classifier.load("soup").labels == tuple(COLOURS)
+
+
+def test_a_greedy_soup_chooses_by_pictures_of_its_own_and_what_cannot_be_mixed_is_refused(run: Run) -> None:
+    assert run("finetune", "cross-entropy", "--model", "run", "--out", "more", *SHORT)[0] == 0
+    status, _, said = run("soup", "run", "more", "--out", "soup", "--greedy", "--val", "photos/val")
+    assert status == 0 and "In the soup: " in said
+    refused(run, "soup", "run", "more", "--greedy", message="--greedy chooses by accuracy")
+    refused(run, "soup", "run", "--out", "other", message="two models or more; got 1")
+    assert run("train", "--recipe", "cross-entropy", "--model", "bit", "--data", "photos", *SHORT, "--out", "bit")[0] == 0
+    refused(run, "soup", "run", "bit", "--out", "other", message="only models of one architecture average")
+
+
+def test_batchnorm_is_warned_of_in_sft(run: Run) -> None:
+    status, _, said = run("finetune", "sft", "--model", "run", "--out", "sft", *SHORT)
+    assert status == 0 and "has BatchNorm, which sharpness-aware fine-tuning does not suit" in said

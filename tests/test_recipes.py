@@ -39,6 +39,8 @@ COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
 SHORT = {"steps": 2, "batch_size": 4}
 NETS = {"vit": "vit", "vit-pretrain": "vit", "sft": "bit", "mos": "bit", "mos-bit": "bit"}
 
+pytestmark = pytest.mark.filterwarnings("ignore:resnet has BatchNorm:farfield.errors.FarfieldWarning")
+
 
 def draw(folder: Path, names: dict[str, tuple[int, int, int]], n: int, seed: int = 0) -> Path:
     """A folder with a sub-folder of noisy pictures of one colour each."""

@@ -365,6 +365,7 @@ def scaled(pictures: Tensor) -> Tensor:
 SAM = Recipe(epochs=1, batch_size=8, lr=0.1, warmup=0.0, schedule="constant", weight_decay=0.0, momentum=0.0, sharpness="sam-norm", rho=0.3)
 
 
+@pytest.mark.filterwarnings("ignore:A radius of 0.3 is large:farfield.errors.FarfieldWarning")
 @pytest.mark.parametrize("sharpness", ["sam-norm", "sam"])
 def test_the_loop_takes_the_steps_written_out(tmp_path: Path, sharpness: str) -> None:
     net, other = small(nn.GroupNorm(2, 4)).double(), small(nn.GroupNorm(2, 4)).double()
@@ -407,6 +408,7 @@ def test_a_radius_of_nought_in_a_recipe_is_the_usual_one(tmp_path: Path) -> None
     assert same_bits(bits(nets[0]), bits(nets[1]))
 
 
+@pytest.mark.filterwarnings("ignore:A radius of 0.3 is large:farfield.errors.FarfieldWarning")
 def test_batch_statistics_are_followed_once_a_step(tmp_path: Path) -> None:
     net, plain = small(nn.BatchNorm2d(4)), small(nn.BatchNorm2d(4))
     train(net, COLOURS, replace(SAM, lr=1e-30), transform=scaled, out=tmp_path / "sam")
@@ -423,3 +425,11 @@ def test_a_model_without_normalisation_takes_plain_steps_and_says_so(tmp_path: P
     with warnings.catch_warnings():
         train(plain, COLOURS, replace(SAM, sharpness="none"), transform=scaled, out=tmp_path / "plain")
     assert same_bits(bits(net), bits(plain))
+
+
+def test_a_radius_much_larger_than_usual_is_warned_of(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    images = Images("x", torch.randint(256, (8, 3, 6, 6), dtype=torch.uint8), torch.arange(8) % 3)
+    with pytest.warns(ff.FarfieldWarning, match="A radius of 0.5 is large for 8 parameters"):
+        train(net, images, replace(SAM, rho=0.5), transform=lambda x: x.float() / 255, out=tmp_path)

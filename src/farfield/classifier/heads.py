@@ -256,13 +256,17 @@ def find_head(run: Callable[[], Tensor], module: nn.Module, *, layer: nn.Module 
 def _missed(
     run: Callable[[], Tensor], layer: nn.Module | None, classes: int, scales: Sequence[float], instead: dict[int, tuple[Tensor, Tensor | None]]
 ) -> float:
-    """How far products with other weights miss the logits, whatever else is the same for all samples, over the logits' spread."""
+    """How far products with other weights miss the logits, beyond rounding and whatever else is the same for all samples, over the logits' spread."""
     heard, logits = _listen(run, Listening(classes, list(instead), instead), layer)
     if heard.heard.keys() != instead.keys():
         return float("inf")
     made = sum(scale * _made(heard.heard[number]) for scale, number in zip(scales, instead, strict=True))
     rest = double(logits) - made
-    return float((rest - rest.mean(0)).abs().max() / _spread(logits).clamp_min(1e-30))
+    # features that hardly differ make logits that are large beside their spread, and round accordingly
+    sizes = [abs(scale) * (double(p.features()).abs() @ double(p.weight).abs().T) for scale, p in zip(scales, heard.heard.values(), strict=True)]
+    rounding = 4 * torch.finfo(logits.dtype).eps * float((torch.stack(sizes).sum(0) + double(logits).abs()).max())
+    missed = float((rest - rest.mean(0)).abs().max()) - rounding
+    return max(missed, 0.0) / max(float(_spread(logits)), 1e-30)
 
 
 def _listen(run: Callable[[], Tensor], mode: Listening, layer: nn.Module | None) -> tuple[Listening, Tensor]:

@@ -70,7 +70,7 @@ def cite(
 
     papers: list[str] = [] if what else [*citations.ALWAYS, *(method.paper for method in (*CATALOGUE.values(), *SHAPERS.values()))]
     for text in what or []:
-        if text in RECIPES or text == "augdelete":
+        if text not in CATALOGUE and (text in RECIPES or text == "augdelete"):
             papers += ["Farfield", RECIPES[text].paper if text in RECIPES else "Xiong et al., ICCV 2025"]
         elif text in SHAPERS:
             papers += [*citations.ALWAYS, SHAPERS[text].paper]
