@@ -9,6 +9,7 @@ from which that of all rows is extrapolated; what it would be at 2,000 pictures 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 import timm
@@ -68,7 +69,13 @@ def main() -> None:
     rate = pictures_a_second(given.batches)
     features, labels = made(given.rows, given.features, given.classes)
     head = smooth(features, labels, given.classes)
-    found = retrain(head, Outputs(features=features, labels=labels), penalty=given.penalty, tolerance=given.tolerance)
+    started = time.perf_counter()
+
+    def progress(_: str, done: int, __: int) -> None:
+        print(f"\r{done} passes, {time.perf_counter() - started:.0f} s", end="", file=sys.stderr, flush=True)
+
+    found = retrain(head, Outputs(features=features, labels=labels), penalty=given.penalty, tolerance=given.tolerance, progress=progress)
+    print(file=sys.stderr)
     extraction = given.rows / rate
     print(f"resnet50: {rate:.1f} pictures/s, {extraction:.0f} s for {given.rows} (extrapolated from {BATCH * given.batches})")
     print(
