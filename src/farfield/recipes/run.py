@@ -94,6 +94,9 @@ def run(
         recipe = bit_hyperrule(recipe, len(data.train))
     if entry.then == "augdelete":
         _check_augdelete(setting)
+    # before the head is another, so that the pass is the one that k-means has made
+    known = on_features(recipe) and classifier.groups is None and classifier.classes == data.classes
+    features = features_of(classifier, setting, folder, progress) if known else None
     if recipe.objective == "mos":
         groups = layout([range(data.classes)]) if setting.groups is None else setting.groups
         if int((groups >= 0).sum()) != data.classes:
@@ -119,7 +122,7 @@ def run(
     if recipe.objective == "mos":
         about["groups"] = groups.tolist()
     if on_features(recipe):
-        found = FeatureSet(features_of(classifier, setting, folder, progress))
+        found = FeatureSet(features_of(classifier, setting, folder, progress) if features is None else features)
         history = train(layer, found, recipe, transform=_as_it_is, out=folder, objective=objective, call=_of_rows, about=about, progress=progress)
     else:
         normalize = normalization(classifier.transform, classifier.name)
