@@ -79,6 +79,7 @@ class Row:
 
 LESS = {"weight_decay": SCHEDULE["weight_decay"] / 5}  # torchvision's second recipe has a fifth of the first one's
 LONG = {"epochs": 2 * SCHEDULE["epochs"]}
+LONGER = {"epochs": 4 * SCHEDULE["epochs"]}  # torchvision's second recipe has nearly seven times the epochs of the first
 # a class is seen 400 times in all, so its queue cannot be the paper's 1,000; outliers begin after 40 % of the steps as there, a tenth as many
 NPOS = {"queue": 100, "begin": 250, "samples": 60}
 MOS = {"steps": 2000, "lr": 0.03}  # a tenth of the paper's steps, ten times its rate
@@ -93,15 +94,21 @@ ROWS: dict[str, Row] = {
     "long": Row("long", change=LONG),
     "weight-decay": Row("weight-decay", change=LESS),
     "v2": Row("v2", change=LESS),
+    "v2, longer": Row("v2", change=LESS | LONGER),
     "cross-entropy, AugDelete": Row("augdelete", "cross-entropy"),
     "label-smoothing, AugDelete": Row("augdelete", "label-smoothing"),
     "mixup, AugDelete": Row("augdelete", "mixup"),
     "v2, AugDelete": Row("augdelete", "v2"),
+    "v2, longer, AugDelete": Row("augdelete", "v2, longer"),
+    "erasing, AugDelete": Row("augdelete", "erasing"),
+    "trivial, AugDelete": Row("augdelete", "trivial"),
     "regmixup": Row("regmixup"),
     "augrevise": Row("augrevise"),
     "augrevise, AugDelete": Row("augdelete", "augrevise"),
     "augrevise as printed": Row("augrevise", options={"form": "printed"}),
     "augrevise as printed, AugDelete": Row("augdelete", "augrevise as printed"),
+    "augrevise, smoothing": Row("augrevise", options={"smoothing": 0.1}),
+    "augrevise, smoothing, AugDelete": Row("augdelete", "augrevise, smoothing"),
     "augmix": Row("augmix"),
     "logitnorm": Row("logitnorm"),
     "t2fnorm": Row("t2fnorm"),

@@ -25,6 +25,7 @@ SLIDER = tuple(rate for rate in RATES if rate <= 500)  # where a person may set 
 # Where the ROC curve's band is computed; it is straight between.
 BAND = (0, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 950)
 BINS = 40
+LARGEST = np.finfo(np.float64).max / 8  # scores beyond lie in the end bins: differences of larger ones are no numbers
 CLASSES_AT = 0.95  # of ID kept, where false alarms are counted by class
 
 Scores = Float[np.ndarray, "_"]
@@ -131,7 +132,7 @@ def _sure(scores: Scores, limits: Scores, counts: Sequence[int], clusters: np.nd
 
 def _edges(sets: Sequence[Scores]) -> Scores:
     """Bins for all sets of a detector: from the lowest 0.5 % of one of them to the highest; the end bins hold what is beyond."""
-    finite = [values[np.isfinite(values)] for values in sets]
+    finite = [np.clip(values[np.isfinite(values)], -LARGEST, LARGEST) for values in sets]
     ends = [np.quantile(values, [0.005, 0.995]) for values in finite if values.size]
     low, high = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (0.0, 0.0)
     if not high - low > 1e-9 * max(abs(low), abs(high)):  # all alike
