@@ -17,12 +17,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,205 +35,58 @@ import farfield as ff
 from farfield import metrics, recipes
 from farfield.benchmark.run import environment, score
 from farfield.collect import collect
-from farfield.data import glyphs, suites
+from farfield.data import suites
 from farfield.data.images import Images
 from farfield.detectors import parse
 from farfield.files import put
-from farfield.outputs import Outputs
-from farfield.training import Recipe
+from farfield.reproduce.networks import AVERAGE, MOS, NPOS, ROWS, SCHEDULE, Networks, slug
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "experiments" / "training_table.json", ROOT / "docs" / "training_table.md"
 SEEDS = (0, 1, 2)
-SCHEDULE: dict[str, Any] = {
-    "epochs": 4, "steps": 0, "batch_size": 128, "lr": 0.15, "schedule": "cosine", "drops": (), "warmup": 0.1, "optimizer": "sgd", "momentum": 0.9,
-    "nesterov": True, "weight_decay": 5e-4, "precision": "no",
-}  # fmt: skip
-AVERAGE = 0.98  # a running average over the last 50 of 624 steps
 FEATURES = ("knn", "mahalanobis++")
 LOGITS = ("msp", "maxlogit", "energy")
 RANKFEAT = "rankfeat:at=before"  # the last block puts out a single place
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table.
-
-    Args:
-        recipe: a name in `RECIPES`, or `augdelete`.
-        start: the row whose network it starts from; nothing for random weights.
-        network: `resnet` or `bit`.
-        change: settings of the recipe in place of its own.
-        options: likewise of its objective.
-        groups: of classes, for MOS.
-    """
-
-    recipe: str
-    start: str = ""
-    network: str = "resnet"
-    change: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    groups: str = ""
-
-
-LESS = {"weight_decay": SCHEDULE["weight_decay"] / 5}  # torchvision's second recipe has a fifth of the first one's
-LONG = {"epochs": 2 * SCHEDULE["epochs"]}
-LONGER = {"epochs": 4 * SCHEDULE["epochs"]}  # torchvision's second recipe has nearly seven times the epochs of the first
-# a class is seen 400 times in all, so its queue cannot be the paper's 1,000; outliers begin after 40 % of the steps as there, a tenth as many
-NPOS = {"queue": 100, "begin": 250, "samples": 60}
-MOS = {"steps": 2000, "lr": 0.03}  # a tenth of the paper's steps, ten times its rate
-ROWS: dict[str, Row] = {
-    "cross-entropy": Row("cross-entropy"),
-    "label-smoothing": Row("label-smoothing"),
-    "mixup": Row("mixup"),
-    "cutmix": Row("cutmix"),
-    "erasing": Row("erasing"),
-    "trivial": Row("trivial"),
-    "ema": Row("ema"),
-    "long": Row("long", change=LONG),
-    "weight-decay": Row("weight-decay", change=LESS),
-    "v2": Row("v2", change=LESS),
-    "v2, longer": Row("v2", change=LESS | LONGER),
-    "cross-entropy, AugDelete": Row("augdelete", "cross-entropy"),
-    "label-smoothing, AugDelete": Row("augdelete", "label-smoothing"),
-    "mixup, AugDelete": Row("augdelete", "mixup"),
-    "v2, AugDelete": Row("augdelete", "v2"),
-    "v2, longer, AugDelete": Row("augdelete", "v2, longer"),
-    "erasing, AugDelete": Row("augdelete", "erasing"),
-    "trivial, AugDelete": Row("augdelete", "trivial"),
-    "regmixup": Row("regmixup"),
-    "augrevise": Row("augrevise"),
-    "augrevise, AugDelete": Row("augdelete", "augrevise"),
-    "augrevise as printed": Row("augrevise", options={"form": "printed"}),
-    "augrevise as printed, AugDelete": Row("augdelete", "augrevise as printed"),
-    "augrevise, smoothing": Row("augrevise", options={"smoothing": 0.1}),
-    "augrevise, smoothing, AugDelete": Row("augdelete", "augrevise, smoothing"),
-    "augmix": Row("augmix"),
-    "logitnorm": Row("logitnorm"),
-    "t2fnorm": Row("t2fnorm"),
-    "npos": Row("npos", change=LESS, options=NPOS),
-    "outlier-exposure": Row("outlier-exposure", "cross-entropy", change={"epochs": 1}),
-    "mos, taxonomy": Row("mos", "cross-entropy", change=MOS, groups="suite"),
-    "mos, k-means": Row("mos", "cross-entropy", change=MOS, groups="kmeans"),
-    "mos, random": Row("mos", "cross-entropy", change=MOS, groups="random"),
-    "sft": Row("sft", "cross-entropy"),
-    "bit": Row("cross-entropy", network="bit"),
-    "bit, sft": Row("sft", "bit", "bit"),
-    "bit, sft by SAM": Row("sft", "bit", "bit", {"sharpness": "sam"}),
-    "bit, sft by SGD": Row("sft", "bit", "bit", {"sharpness": "none"}),
-    "bit, sft by Adam": Row("sft", "bit", "bit", {"sharpness": "none", "optimizer": "adam"}),
-    "bit, sft 400 steps": Row("sft", "bit", "bit", {"steps": 400, "lr": 1e-2}),
-}
-KEPT = ("cross-entropy", "label-smoothing", "mixup", "v2", "augrevise, AugDelete", "bit", "bit, sft", "mos, taxonomy")
+# What experiments use is those that start from random weights, and three that issues of their own start from.
+KEPT = (*(name for name, row in ROWS.items() if not row.start), "augrevise, AugDelete", "bit, sft", "mos, taxonomy")
 
 
 # --- networks and data ------------------------------------------------------------------------------------------------------------------------
 
 
-class Work:
-    """The rows of one seed: pictures drawn once for all of them, and what networks that others start from said of the training pictures."""
+class Work(Networks):
+    """The rows of one seed: their networks, and what these are worth."""
 
     def __init__(self, out: Path, seed: int, smoke: bool) -> None:
-        self.out, self.seed, self.smoke = out / f"seed-{seed}", seed, smoke
-        self.suite = suites.load("glyphs-200")
-        self.drawings: dict[int, Images] = {}
-        self.seen: dict[str, tuple[Outputs, float]] = {}
+        super().__init__(out, seed, smoke=smoke)
         sets = {"test": self.suite.split("test")} | {s.name: s.load() for s in self.suite.ood if s.group in ("near", "far")}
-        few = {name: _few(images, 100) for name, images in sets.items()} if smoke else sets
-        self.judged, self.sets = _together(few)
-        self.classes = len(_SOME) if smoke else 200
-        taxonomy = self.suite.taxonomy
-        self.taxonomy = {g: tuple(_SOME[c] for c in members if c in _SOME) for g, members in taxonomy.items()} if smoke else taxonomy
+        self.judged, self.sets = _together(sets)
 
-    def pictures(self, epoch: int) -> Images:
-        """The renderings of an epoch, the same for all rows of the seed."""
-        if self.smoke:
-            epoch = 0
-        if epoch not in self.drawings:
-            drawn = self.suite.split("train") if self.smoke else glyphs.draw_split(200, "train", self.seed * 100 + epoch)
-            self.drawings[epoch] = _few(drawn, 400) if self.smoke else drawn
-        return self.drawings[epoch]
-
-    def folder(self, name: str) -> Path:
-        """Where a row's state is."""
-        return self.out / slug(name)
-
-    def trained(self, name: str) -> ff.Classifier:
-        """The network of a row that is done."""
-        classifier = ff.Classifier.load(str(self.folder(name) / "run"))
-        channels_last: Any = torch.channels_last
-        classifier.module.to(memory_format=channels_last)  # as it was trained: another layout gives other last bits
-        return classifier
-
-    def said(self, name: str, classifier: ff.Classifier | None = None) -> tuple[Outputs, float]:
-        """What the network of a row says of the plain training pictures (the renderings of the first epoch), and the CPU seconds that took."""
-        if name not in self.seen:
-            network, pictures = classifier or self.trained(name), self.pictures(0)
-            began = time.process_time()
-            outputs = collect(network, pictures)
-            self.seen[name] = outputs, time.process_time() - began
-        return self.seen[name]
-
-    def recipe(self, row: Row) -> Recipe:
-        """A row's recipe."""
-        recipe = recipes.RECIPES[row.recipe].recipe
-        if not row.start:
-            recipe = replace(recipe, **SCHEDULE, average=AVERAGE if recipe.average else 0.0)
-        recipe = replace(recipe, **row.change, options={**recipe.options, **row.options}, seed=self.seed)
-        if not self.smoke:
-            return recipe
-        few = {"queue": 2, "begin": 0, "samples": 3} if row.recipe == "npos" else {}
-        return replace(recipe, steps=2, batch_size=64, options={**recipe.options, **few})
+    def get(self, name: str) -> ff.Classifier:
+        """The network of a row that is done; here those that ship are what is to be made."""
+        return self.trained(name)
 
     def do(self, name: str) -> None:
         """Trains and judges a row that is not done, after the one it starts from."""
-        row, folder = ROWS[name], self.folder(name)
+        row, path = ROWS[name], self.folder(name).parent / "row.json"
         recipe = None if row.recipe == "augdelete" else self.recipe(row)
         about = json.loads(json.dumps({**asdict(row), "recipe": None if recipe is None else asdict(recipe)}))
-        before, path = None, folder / "row.json"
+        before = None
         if row.start:
             self.do(row.start)
-            before = json.loads((self.folder(row.start) / "row.json").read_text("utf-8"))["knn"]  # which network that was
+            before = json.loads((self.folder(row.start).parent / "row.json").read_text("utf-8"))["knn"]  # which network that was
         if path.exists():
             told = json.loads(path.read_text("utf-8"))
             if told["about"] == about and told.get("before", before) == before:
                 return
-        shutil.rmtree(folder, ignore_errors=True)
-        classifier, seconds = self.train(name, recipe)
+        shutil.rmtree(path.parent, ignore_errors=True)
+        classifier, seconds = self.train(name)
         found = {"about": about, "before": before, "seconds": seconds, **self.judge(name, classifier)}
         put(path, lambda partial: partial.write_text(json.dumps(found), "utf-8"))
         near_far = {d: "/".join(f"{np.mean([v[s][0] for s in g]):.3f}" for g in groups_of(self.suite).values()) for d, v in found["figures"].items()}
         say(f"seed {self.seed}, {name}: {seconds:.0f} s, accuracy {found['accuracy']:.3f}, AUROC near/far {near_far}")
-
-    def train(self, name: str, recipe: Recipe | None) -> tuple[ff.Classifier, float]:
-        """A row's network, and the CPU seconds of making it: without drawing pictures, with looking at them where the head alone is trained."""
-        row, run = ROWS[name], self.folder(name) / "run"
-        source = f"{row.network}-pooled"
-        if recipe is not None and not row.groups:  # all renderings that will be wanted are there before the clock starts
-            steps_an_epoch = len(self.pictures(0)) // recipe.batch_size
-            for epoch in range(-(-recipe.steps // steps_an_epoch) if recipe.steps else recipe.epochs):
-                self.pictures(epoch)
-        data = recipes.TrainingData(
-            self.pictures(0), self.classes, drawn=self.pictures, augmentations=self.suite.augmentations, taxonomy=self.taxonomy
-        )
-        setting, before = recipes.Setting(source, data, row.start or None), 0.0
-        if recipe is None or row.groups:
-            features, before = self.said(row.start)
-            setting = replace(setting, data=replace(data, train=features, drawn=None))
-        torch.manual_seed(self.seed)
-        classifier = self.trained(row.start) if row.start else recipes.fresh(source, 200, seed=self.seed)
-        began = time.process_time()
-        if recipe is None:
-            recipes.augdelete(classifier, setting, run, seed=self.seed)
-        else:
-            if row.groups:
-                k = None if row.groups == "suite" else len(self.taxonomy)
-                setting = replace(setting, groups=recipes.groups_of(row.groups, classifier, setting, run, k, self.seed))
-            entry = replace(recipes.RECIPES[row.recipe], recipe=recipe, then="augdelete" if row.recipe == "npos" else "")
-            recipes.run(classifier, row.recipe, entry, setting, run)
-        seconds = time.process_time() - began + before
-        shutil.rmtree(run / "store", ignore_errors=True)
-        return classifier, seconds
 
     def judge(self, name: str, classifier: ff.Classifier) -> dict[str, Any]:
         """Accuracy, and AUROC and FPR at 95 % of ID of each detector on each set; one pass over each."""
@@ -265,25 +117,12 @@ class Work:
     def keep(self, names: Iterable[str], into: Path) -> None:
         """Writes networks in 16 bits, with what they are."""
         for name in names:
-            path = self.folder(name) / "row.json"
+            path = self.folder(name).parent / "row.json"
             if path.exists():
                 told = json.loads(path.read_text("utf-8"))
                 facts = {"row": name, "seed": self.seed, **{key: told[key] for key in ("about", "accuracy")}}
                 source = f"{ROWS[name].network}-pooled"
-                recipes.save(self.trained(name), into / f"{self.folder(name).name}.safetensors", source, facts, half=True)
-
-
-_SOME = {label: i for i, label in enumerate(range(0, 200, 6))}  # the classes of a smoke run, of all groups, by number
-
-
-def _few(images: Images, most: int) -> Images:
-    """Pictures of some classes, or of none, spread over the set."""
-    numbers = torch.full((201,), -2)  # of each class, and in the last place of no class
-    numbers[-1] = -1
-    numbers[list(_SOME)] = torch.tensor(list(_SOME.values()))
-    rows = (numbers[images.labels] > -2).nonzero()[:, 0]
-    rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
-    return Images(images.name, images.images[rows], numbers[images.labels[rows]])
+                recipes.save(self.trained(name), into / f"{slug(name)}.safetensors", source, facts, half=True)
 
 
 def _together(sets: Mapping[str, Images]) -> tuple[Images, dict[str, slice]]:
@@ -297,15 +136,6 @@ def _together(sets: Mapping[str, Images]) -> tuple[Images, dict[str, slice]]:
 def groups_of(suite: Any) -> dict[str, list[str]]:
     """The sets of the suite by how far they are."""
     return {group: [s.name for s in suite.ood if s.group == group] for group in ("near", "far")}
-
-
-def slug(name: str) -> str:
-    """A row's name, for a file.
-
-    >>> slug("bit, sft by SAM")
-    'bit-sft-by-sam'
-    """
-    return re.sub("[^a-z0-9]+", "-", name.lower())
 
 
 def say(text: str) -> None:

@@ -241,8 +241,9 @@ def dice(train: Arrays, test: Arrays, p: float = 90.0) -> np.ndarray:
     return np.array([max(sparse @ f + train["bias"]) for f in test["features"]])
 
 
-def kl_matching(train: Arrays, test: Arrays, reduce: str = "min") -> np.ndarray:
-    p, taken = [softmax(v.astype(np.longdouble)) for v in train["logits"]], [v.argmax() for v in train["logits"]]
+def kl_matching(train: Arrays, test: Arrays, reduce: str = "min", assign: str = "prediction") -> np.ndarray:
+    p = [softmax(v.astype(np.longdouble)) for v in train["logits"]]
+    taken = [v.argmax() for v in train["logits"]] if assign == "prediction" else [int(label) for label in train["labels"]]
     templates = {}
     for k in set(taken):
         q = np.maximum(np.mean([x for x, c in zip(p, taken, strict=True) if c == k], axis=0), 1e-12)

@@ -46,6 +46,14 @@ def spiky() -> World:
     return World(under(easy.train, easy.train.features), under(easy.id, easy.id.features), under(easy.ood, alone))
 
 
+def mislabelled() -> World:
+    """A world where every fifth training label is wrong, so that labels are not the predictions."""
+    some = world(spread=1.5)
+    labels = some.train.labels
+    assert labels is not None
+    return replace(some, train=some.train.having(labels=torch.where(torch.arange(len(labels)) % 5 == 0, (labels + 1) % 8, labels)))
+
+
 CASES = {
     "msp": Case(CATALOGUE["msp"].fit, oracle=oracles.msp),
     "maxlogit": Case(CATALOGUE["maxlogit"].fit, oracle=oracles.maxlogit),
@@ -77,7 +85,11 @@ CASES = {
     "fdbd": Case(CATALOGUE["fdbd"].fit, oracle=oracles.fdbd),
     "nci": Case(CATALOGUE["nci"].fit, {"a": {"a": 0.1}}, {"a": -1.0}, oracles.nci),
     "kl-matching": Case(
-        CATALOGUE["kl-matching"].fit, {"reduce": {"reduce": "predicted"}}, {"reduce": "mean"}, oracles.kl_matching, easy=partial(world, spread=1.5)
+        CATALOGUE["kl-matching"].fit,
+        {"reduce": {"reduce": "predicted"}, "assign": {"assign": "label"}},
+        {"reduce": "mean", "assign": "both"},
+        oracles.kl_matching,
+        easy=mislabelled,
     ),
     "temperature": Case(CATALOGUE["temperature"].fit, oracle=oracles.temperature),
     "openmax": Case(

@@ -16,7 +16,8 @@ LEAST = 1e-12  # the least probability in a template, so that no divergence is i
 class KLMatching(Detector):
     """Negative divergence from the nearest template: `S = -min_k KL(p || d_k)`, `p = softmax(v)`.
 
-    `d_k` is the mean softmax of the training samples predicted as class `k`; a class that is never predicted has none.
+    `d_k` is the mean softmax of the training samples predicted as class `k` (or, with `assign=label`, of those that are of it); a class without samples
+    has none.
 
     *Differs from the paper*, which has templates of ID validation data, in that they are of the data `fit` is given: give it validation data
     for the paper's. Templates are floored at 1e-12 and brought to sum 1.
@@ -36,7 +37,7 @@ class KLMatching(Detector):
     fit_needs = ("logits",)
     passes = 1
     paper = "Hendrycks et al., ICML 2022"
-    search = {"reduce": ("min", "predicted")}
+    search = {"reduce": ("min", "predicted"), "assign": ("prediction", "label")}
     log_templates: Tensor
     contrast: Tensor
     seen: Bool[Tensor, " c"]
@@ -46,27 +47,31 @@ class KLMatching(Detector):
         self.reduce = reduce
 
     @classmethod
-    def fit(cls, train: Data, *, reduce: str = "min") -> KLMatching:
+    def fit(cls, train: Data, *, reduce: str = "min", assign: str = "prediction") -> KLMatching:
         """A template for each class, in one pass, in float64.
 
         Args:
-            train: outputs with logits `(n, c)`, `c >= 2`; labels are not looked at.
+            train: outputs with logits `(n, c)`, `c >= 2`; labels are looked at with `assign=label` alone.
             reduce: `min`, over all templates, as in the paper; or `predicted`, that of the predicted class alone, as in some code.
+            assign: the samples of a template: by their `prediction`, as in the paper; or by their `label`, as in the code of Huang and Li (CVPR 2021).
 
         Raises:
             InputError: for a bad option or bad data.
         """
         require(reduce in ("min", "predicted"), "KLMatching", "reduce", reduce, "reduce = min or predicted")
+        require(assign in ("prediction", "label"), "KLMatching", "assign", assign, "assign = prediction or label")
+        needs = (*cls.fit_needs, "labels") if assign == "label" else cls.fit_needs
         sums = counts = torch.zeros(0, dtype=torch.float64)
-        for chunk in validated(train, cls.fit_needs, "KLMatching"):
+        for chunk in validated(train, needs, "KLMatching"):
             assert chunk.logits is not None
-            p, predicted = double(chunk.logits).softmax(1), chunk.predictions()
+            p, of = double(chunk.logits).softmax(1), chunk.predictions() if assign == "prediction" else chunk.labels
+            assert of is not None
             if not len(counts):
                 sums, counts = p.new_zeros(p.shape[1], p.shape[1]), p.new_zeros(p.shape[1])
-            sums.index_add_(0, predicted.to(p.device), p)
-            counts += torch.bincount(predicted.to(p.device), minlength=p.shape[1])
+            sums.index_add_(0, of.to(p.device), p)
+            counts += torch.bincount(of.to(p.device), minlength=p.shape[1])
         seen = counts > 0
-        # A class that is never predicted has a template of itself alone, which `predicted` falls back to.
+        # A class without samples has a template of itself alone, which `predicted` falls back to.
         templates = torch.where(seen[:, None], sums / counts.clamp_min(1)[:, None], torch.eye(len(counts), dtype=sums.dtype, device=sums.device))
         templates = templates.clamp_min(LEAST)
         log_templates = (templates / templates.sum(1, keepdim=True)).log()

@@ -1,0 +1,118 @@
+"""Records of several seeds as one table, and what they say of a paper's claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from farfield.reproduce.base import Cells, Claim, Key, Record
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval, `None` where there is none.
+
+    Of several seeds it is their mean, with the interval by Student's t over seeds; of one, the figure with its interval over pictures.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    seeds: int
+
+    def __str__(self) -> str:
+        """The figure and half the width of its interval: its farther end.
+
+        >>> str(Estimate(79.31, (78.0, 80.0), 1))
+        '79.3 ± 1.3'
+        """
+        if self.interval is None:
+            return f"{self.value:.1f}"
+        return f"{self.value:.1f} ± {max(self.value - self.interval[0], self.interval[1] - self.value):.1f}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the figures say of a claim.
+
+    Args:
+        claim: which.
+        difference: in points, above 0 where it is as the paper says.
+        paper: the same of the paper's own figures, where they are there.
+        holds: whether the claim holds here: `yes`, `no` (the opposite is told from chance), or `not told`.
+    """
+
+    claim: Claim
+    difference: Estimate
+    paper: float | None
+    holds: str
+
+
+def table(records: Iterable[Record]) -> dict[Key, dict[str, Estimate]]:
+    """Each thing's figures over the seeds."""
+    found: dict[Key, dict[str, list[tuple[float, tuple[float, float] | None]]]] = {}
+    for record in records:
+        mine = found.setdefault(record.of, {})
+        for name, value in record.values.items():
+            mine.setdefault(name, []).append((value, record.intervals.get(name)))
+    return {of: {name: _estimate(told) for name, told in mine.items()} for of, mine in found.items()}
+
+
+def _estimate(told: Sequence[tuple[float, tuple[float, float] | None]]) -> Estimate:
+    if len(told) == 1:
+        return Estimate(*told[0], 1)
+    return over_seeds([value for value, _ in told])
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """The mean, with its interval by Student's t; without one for a single value.
+
+    >>> over_seeds([1.0, 2.0, 3.0])  # doctest: +ELLIPSIS
+    Estimate(value=2.0, interval=(-0.484..., 4.484...), seeds=3)
+    """
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Estimate(mean, None, n)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return Estimate(mean, (mean - half, mean + half), n)
+
+
+def verdicts(claims: Sequence[Claim], records: Sequence[Record], published: Sequence[Record]) -> list[Verdict]:
+    """What records say of each claim that they are enough for."""
+    by_seed: dict[int, list[Record]] = {}
+    for record in records:
+        by_seed.setdefault(record.seed, []).append(record)
+    found = []
+    for claim in claims:
+        differences = [value for mine in by_seed.values() if (value := _difference(claim, mine)) is not None]
+        if differences:
+            estimate = over_seeds(differences)
+            found.append(Verdict(claim, estimate, _difference(claim, published), _holds(estimate, claim.same)))
+    return found
+
+
+def _difference(claim: Claim, records: Iterable[Record]) -> float | None:
+    try:
+        return claim.difference(Cells(records))
+    except (KeyError, ValueError, StopIteration, TypeError):  # a figure is not there: the min of nothing, the next of none
+        return None
+
+
+def _holds(estimate: Estimate, same: bool) -> str:
+    """Whether a difference is told from none, by its interval; of one seed, by its sign alone."""
+    if estimate.interval is None:
+        return "one seed" if same else ("yes, one seed" if estimate.value > 0 else "no, one seed")
+    low, high = estimate.interval
+    if same:
+        return "yes" if low <= 0 <= high else "no"
+    return "yes" if low > 0 else "no" if high < 0 else "not told"
+
+
+def columns(records: Mapping[Key, object]) -> list[list[str]]:
+    """What stands at each place of the keys, each once, in order."""
+    width = max((len(of) for of in records), default=0)
+    return [list(dict.fromkeys(of[place] for of in records if len(of) > place)) for place in range(width)]
