@@ -208,7 +208,8 @@ class Stage:
         if not (folder / "model.safetensors").exists():
             entry = recipes.RECIPES[recipe]
             settings = {**(glyphs or {} if self.glyphs else {}), **change, "seed": self.seed}
-            changed = replace(entry.recipe, **settings, options={**entry.recipe.options, **(options or {})})
+            own = entry.recipe.options if settings.get("objective", entry.recipe.objective) == entry.recipe.objective else {}
+            changed = replace(entry.recipe, **settings, options={**own, **(options or {})})
             torch.manual_seed(self.seed)
             setting = recipes.Setting(start.source, self.training(suite), start.name, groups=groups)
             recipes.run(copy.deepcopy(start.classifier), recipe, replace(entry, recipe=self._short(changed)), setting, folder, progress=self.progress)
