@@ -12,13 +12,13 @@ import torch
 from farfield.data.images import Images
 from farfield.errors import InputError, nearest
 
-_TWO = ("train", "test")
+SPLITS = ("train", "test")  # those that every one has
 # Of each: its splits, what its class takes for one, and the folder or file that it keeps under its root.
 _OPENED: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]], Callable[[str], str]]] = {
-    "CIFAR10": (_TWO, lambda split: {"train": split == "train"}, lambda split: "cifar-10-batches-py"),
-    "CIFAR100": (_TWO, lambda split: {"train": split == "train"}, lambda split: "cifar-100-python"),
-    "MNIST": (_TWO, lambda split: {"train": split == "train"}, lambda split: "MNIST"),
-    "SVHN": ((*_TWO, "extra"), lambda split: {"split": split}, lambda split: f"{split}_32x32.mat"),
+    "CIFAR10": (SPLITS, lambda split: {"train": split == "train"}, lambda split: "cifar-10-batches-py"),
+    "CIFAR100": (SPLITS, lambda split: {"train": split == "train"}, lambda split: "cifar-100-python"),
+    "MNIST": (SPLITS, lambda split: {"train": split == "train"}, lambda split: "MNIST"),
+    "SVHN": ((*SPLITS, "extra"), lambda split: {"split": split}, lambda split: f"{split}_32x32.mat"),
 }
 
 
@@ -28,11 +28,6 @@ def check(name: str, split: str, where: str) -> None:
         raise InputError(f"{where}: torchvision's {name!r} is not read here{nearest(name, _OPENED)} These are: {', '.join(_OPENED)}.")
     if split not in _OPENED[name][0]:
         raise InputError(f"{where}: {name} has the splits {', '.join(_OPENED[name][0])}; got {split!r}.")
-
-
-def splits(name: str) -> tuple[str, ...]:
-    """The splits of a data set."""
-    return _OPENED[name][0]
 
 
 def kept(name: str, split: str) -> str:
