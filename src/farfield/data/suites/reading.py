@@ -80,7 +80,10 @@ def there(pictures: Pictures, root: Path, labelled: bool = False) -> bool:
     place = root / where(pictures)
     if pictures.reader != "folder":
         return place.exists()
-    return place.is_dir() and not (labelled and not any(entry.is_dir() for entry in os.scandir(place)))
+    if not (place.is_dir() and labelled):
+        return place.is_dir()
+    with os.scandir(place) as entries:
+        return any(entry.is_dir() for entry in entries)
 
 
 def where(pictures: Pictures) -> str:

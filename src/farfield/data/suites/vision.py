@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,11 @@ def images(called: str, name: str, split: str, root: Path) -> Images:
         raise InputError(f"torchvision's {name} ({split}) is not whole in {root}: {first}. `farfield data prepare` fetches it.") from error
     pixels = torch.from_numpy(np.ascontiguousarray(data))
     pixels = pixels[:, None].expand(-1, 3, -1, -1).contiguous() if pixels.ndim == 3 else pixels
-    return Images(called, pixels, torch.as_tensor(np.asarray(labels)).long())
+    return Images(called, pixels, torch.from_numpy(labels).long())
 
 
-def _arrays(dataset: Any) -> tuple[np.ndarray, Sequence[int]]:
+def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     """Pictures `(n, 3, h, w)`, or `(n, h, w)` where they are grey, and labels."""
     data = np.asarray(dataset.data)
     labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
-    return (data.transpose(0, 3, 1, 2) if data.ndim == 4 and data.shape[1] != 3 else data), labels
+    return (data.transpose(0, 3, 1, 2) if data.ndim == 4 and data.shape[1] != 3 else data), np.asarray(labels)
