@@ -8,12 +8,13 @@ from pathlib import Path
 
 from farfield.errors import InputError, nearest
 from farfield.files import put
-from farfield.reproduce import mos, sft
+from farfield.reproduce import augdelete, diagnosing, mos, sft
 from farfield.reproduce.base import Experiment, Record, plain, read
 from farfield.reproduce.networks import slug
 from farfield.reproduce.stage import SCALES, Scale, Stage
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*mos.EXPERIMENTS, *sft.EXPERIMENTS)}
+_PAPERS = (mos, diagnosing, augdelete, sft)  # a file a paper, or two
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for paper in _PAPERS for experiment in paper.EXPERIMENTS}
 
 __all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Record", "Scale", "Stage", "experiment", "run"]
 
