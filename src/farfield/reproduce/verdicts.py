@@ -53,13 +53,13 @@ class Verdict:
 
 
 def table(records: Iterable[Record]) -> dict[Key, dict[str, Estimate]]:
-    """Each thing's figures over the seeds."""
-    found: dict[Key, dict[str, list[tuple[float, tuple[float, float] | None]]]] = {}
+    """Each thing's figures over the seeds; what a seed has twice, as two cells may have MSP, counts once."""
+    found: dict[Key, dict[str, dict[int, tuple[float, tuple[float, float] | None]]]] = {}
     for record in records:
         mine = found.setdefault(record.of, {})
         for name, value in record.values.items():
-            mine.setdefault(name, []).append((value, record.intervals.get(name)))
-    return {of: {name: _estimate(told) for name, told in mine.items()} for of, mine in found.items()}
+            mine.setdefault(name, {})[record.seed] = (value, record.intervals.get(name))
+    return {of: {name: _estimate(list(told.values())) for name, told in mine.items()} for of, mine in found.items()}
 
 
 def _estimate(told: Sequence[tuple[float, tuple[float, float] | None]]) -> Estimate:
