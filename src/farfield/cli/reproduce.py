@@ -152,11 +152,12 @@ def _stages(given: Mapping[str, Any], folder: Path, device: str, progress: Progr
 def _run(chosen: Experiment, given: Mapping[str, Any], stages: list[Stage], progress: Progress) -> tuple[dict[str, Any], Path]:
     """Runs an experiment; what it came to, and its page."""
     from farfield import reproduce as room
+    from farfield.benchmark.run import environment
 
     about = {key: given[key] for key in (*SETTINGS, "cells") if key in given}
     with progress_bar() as progress.step:
         records = room.run(chosen, stages, cells=given.get("cells"), each=progress.cell)
-    value = room.value_of(chosen, records, scale=stages[0].scale, command=command_line(), settings=about)
+    value = room.value_of(chosen, records, scale=stages[0].scale, command=command_line(), settings=about, environment=environment())
     return value, room.write(value, stages[0].out)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from farfield.errors import InputError
 from farfield.reproduce.base import Experiment, Record, plain, read
-from farfield.reproduce.tables import held, value_of
+from farfield.reproduce.tables import value_of
+from farfield.reproduce.texts import held
 
 FOLDER = Path(__file__).with_name("results")
 DRY = "dry_runs.json"

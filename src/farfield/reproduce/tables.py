@@ -8,11 +8,10 @@ from typing import Any
 
 from farfield.report.render import escape
 from farfield.reproduce.base import Experiment, Key, Record
+from farfield.reproduce.plots import drawn
+from farfield.reproduce.texts import Cells, Value, averaged, differs, digits_of, said
 from farfield.reproduce.verdicts import Estimate, Verdict, columns, table, verdicts
 
-Value = Mapping[str, Any]
-Cells = Mapping[Key, Mapping[str, dict[str, Any]]]
-LAST = "average"  # stands behind what it is the average of
 WIDEST = 10  # columns that a key may be laid out in
 CONVENTIONS = {
     "id": "FPR95 is the share of OOD pictures taken for ID where 95 % of ID is kept, as the paper has it.",
@@ -20,7 +19,9 @@ CONVENTIONS = {
 }
 
 
-def value_of(chosen: Experiment, records: Sequence[Record], *, scale: str, command: str, settings: Value | None = None) -> dict[str, Any]:
+def value_of(
+    chosen: Experiment, records: Sequence[Record], *, scale: str, command: str, settings: Value | None = None, environment: Value | None = None
+) -> dict[str, Any]:
     """What there is to say of an experiment's records.
 
     Args:
@@ -29,16 +30,20 @@ def value_of(chosen: Experiment, records: Sequence[Record], *, scale: str, comma
         scale: `glyphs` or `full`.
         command: what makes them.
         settings: what was not as it is by default, such as `limit`; `random_weights` and `smoke` are said to make figures that mean nothing.
+        environment: versions and machine.
     """
     ours = {of: {name: _plain(estimate) for name, estimate in mine.items()} for of, mine in table(records).items()}
-    paper = {record.of: dict(record.values) for record in chosen.published}
+    paper: dict[Key, dict[str, float]] = {}
+    for record in chosen.published:
+        paper.setdefault(record.of, {}).update(record.values)
+    alone = {of: {name: _cell(figure) for name, figure in values.items()} for of, values in paper.items()}
+    drawing = None if chosen.plot is None else drawn(chosen.plot, chosen.keys, chosen.figures, ours, alone)
     same = comparable(ours, paper)
     if same:
         for of, values in paper.items():
             for name, figure in values.items():
                 ours.setdefault(of, {}).setdefault(name, _cell())["paper"] = figure
     seeds = sorted({record.seed for record in records})
-    alone = {of: {name: _cell(figure) for name, figure in values.items()} for of, values in paper.items()}
     return {
         "experiment": chosen.name,
         "paper": chosen.paper,
@@ -54,8 +59,10 @@ def value_of(chosen: Experiment, records: Sequence[Record], *, scale: str, comma
         "figures": dict(chosen.figures),
         "tables": laid(chosen.keys, chosen.figures, ours),
         "papers": [] if same else laid(chosen.keys, chosen.figures, alone),
+        "plot": drawing,
         "claims": _claims(chosen, records),
         "notes": notes(chosen, scale, seeds, settings or {}),
+        "environment": dict(environment or {}),
     }
 
 
@@ -85,7 +92,7 @@ def laid(keys: Sequence[str], figures: Mapping[str, str], cells: Cells) -> list[
 
     A table is its title, what its rows are (keys), its columns (a label, and how many decimals), and rows of cells, `None` where there is nothing.
     """
-    names = _averaged(columns(cells)[len(keys) - 1]) if cells else []
+    names = averaged(columns(cells)[len(keys) - 1]) if cells else []
     if len(keys) < 2 or not 2 <= len(names) <= WIDEST:
         chosen = [(heading, figure, None) for figure, heading in figures.items() if any(figure in mine for mine in cells.values())]
         return [_table("", keys, chosen, cells, list(cells))] if chosen else []
@@ -100,46 +107,17 @@ def laid(keys: Sequence[str], figures: Mapping[str, str], cells: Cells) -> list[
     return found + ([_table("", keys[:-1], single, cells, rows)] if single else [])
 
 
-def _averaged(names: Sequence[str]) -> list[str]:
-    return sorted(names, key=lambda name: name == LAST)
-
-
 def _table(title: str, keys: Sequence[str], chosen: Sequence[tuple[str, str, str | None]], cells: Cells, rows: Iterable[Key]) -> dict[str, Any]:
     filled = []
     for of in rows:
         mine = [cells.get(of if name is None else (*of, name), {}).get(figure) for _, figure, name in chosen]
         if any(cell is not None for cell in mine):
             filled.append({"of": list(of), "cells": mine})
-    shown = [{"label": label, "digits": _digits(figure, cells)} for label, figure, _ in chosen]
+    shown = [{"label": label, "digits": digits_of(figure, cells)} for label, figure, _ in chosen]
     return {"title": title, "keys": list(keys), "columns": shown, "rows": filled}
 
 
-def _digits(figure: str, cells: Cells) -> int:
-    """One decimal for percents; three for shares, correlations and the like."""
-    known = [abs(one) for mine in cells.values() if figure in mine for one in (mine[figure]["value"], mine[figure]["paper"]) if one is not None]
-    return 1 if max(known, default=0.0) > 2 else 3
-
-
 # --- texts ------------------------------------------------------------------------------------------------------------------------------------
-
-
-def said(cell: Value | None, digits: int, paper: bool = True) -> str:
-    """A cell: the figure, its interval (half its width where both halves are the same), and the paper's.
-
-    >>> said({"value": 61.2, "interval": [60.1, 62.3], "paper": 63.7}, 1), said({"value": 1.0, "interval": [0.0, 9.5], "paper": None}, 1), said(None, 1)
-    ('61.2 ± 1.1 (paper 63.7)', '1.0 (0.0 to 9.5)', '')
-    """
-    if cell is None:
-        return ""
-    value, interval = cell["value"], cell["interval"]
-    parts = [] if value is None else [f"{value:.{digits}f}"]
-    if interval is not None:
-        low, high = value - interval[0], interval[1] - value
-        even = abs(low - high) < 2.0 * 10**-digits
-        parts.append(f"± {max(low, high):.{digits}f}" if even else f"({interval[0]:.{digits}f} to {interval[1]:.{digits}f})")
-    if paper and cell["paper"] is not None:
-        parts.append(f"(paper {cell['paper']:.{digits}f})")
-    return " ".join(parts)
 
 
 def _claims(chosen: Experiment, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -159,33 +137,6 @@ def _claims(chosen: Experiment, records: Sequence[Record]) -> list[dict[str, Any
             }
         )
     return found
-
-
-def differs(value: float | None, interval: Sequence[float] | None = None) -> str:
-    """A difference with its sign and the half width of its interval.
-
-    >>> differs(12.34, (10.0, 14.0)), differs(-0.234), differs(None)
-    ('+12.3 ± 2.3', '-0.23', '-')
-    """
-    if value is None:
-        return "-"
-    digits = 1 if abs(value) >= 2 else 2
-    half = "" if interval is None else f" ± {max(value - interval[0], interval[1] - value):.{digits}f}"
-    return f"{value:+.{digits}f}{half}"
-
-
-def held(claims: Sequence[Value]) -> str:
-    """How many claims hold.
-
-    >>> held([{"holds": "yes"}, {"holds": "no, one seed"}, {"holds": "not told"}, {"holds": "yes"}])
-    '2 hold, 1 does not, 1 not told'
-    """
-    if not claims:
-        return "no claims"
-    yes, no = (sum(one["holds"].split(",")[0] == word for one in claims) for word in ("yes", "no"))
-    parts = [f"{yes} hold{'s' if yes == 1 else ''}" if yes else "", f"{no} do{'es' if no == 1 else ''} not" if no else ""]
-    rest = len(claims) - yes - no
-    return ", ".join(part for part in (*parts, f"{rest} not told" if rest else "") if part)
 
 
 def notes(chosen: Experiment, scale: str, seeds: Sequence[int], settings: Value) -> list[str]:

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from farfield.reproduce.tables import LAST, Value, differs, said, title
+from farfield.reproduce.tables import title
+from farfield.reproduce.texts import LAST, Value, differs, said
 
 NAME = 20  # columns of text for a name where there is little room
 NARROW = 7  # and for a figure without its interval
