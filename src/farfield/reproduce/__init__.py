@@ -52,6 +52,17 @@ def experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
+def named(what: str) -> list[Experiment]:
+    """The experiments that a name, a file of one, or a folder of such files, means; none where it means something else.
+
+    >>> [one.name for one in named("out/mos-table-1.json")], named("energy")
+    (['mos-table-1'], [])
+    """
+    path = Path(what)
+    names = [file.stem for file in sorted(path.glob("*.json"))] if path.is_dir() else [path.stem if path.suffix == ".json" else what]
+    return [EXPERIMENTS[name] for name in names if name in EXPERIMENTS]
+
+
 def run(
     chosen: Experiment, stages: Iterable[Stage], *, cells: int | None = None, each: Callable[[str, int, int], None] | None = None
 ) -> list[Record]:
