@@ -8,12 +8,12 @@ from pathlib import Path
 
 from farfield.errors import InputError, nearest
 from farfield.files import put
-from farfield.reproduce import mos, sft
+from farfield.reproduce import mos, sft, vit
 from farfield.reproduce.base import Experiment, Record, plain, read
 from farfield.reproduce.networks import slug
 from farfield.reproduce.stage import SCALES, Scale, Stage
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*mos.EXPERIMENTS, *sft.EXPERIMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*mos.EXPERIMENTS, *sft.EXPERIMENTS, *vit.EXPERIMENTS)}
 
 __all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Record", "Scale", "Stage", "experiment", "run"]
 
