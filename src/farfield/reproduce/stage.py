@@ -36,7 +36,7 @@ from farfield.reproduce.networks import ROWS, SUITE, Networks, slug
 from farfield.store import Stored
 from farfield.training import Recipe, make_objective, train
 from farfield.training.features import FeatureSet
-from farfield.training.groups import layout
+from farfield.training.groups import layout, read_taxonomy
 
 Scale = Literal["glyphs", "full"]
 SCALES: tuple[Scale, ...] = ("glyphs", "full")
@@ -119,9 +119,19 @@ class Stage:
         """The suite of this scale."""
         name = glyphs if self.glyphs else full
         if name not in self.loaded:
-            suite = suites.load(name) if self.glyphs else suites.load(name, self.root)
+            suite = suites.load(name) if self.glyphs else self._grouped(suites.load(name, self.root))
             self.loaded[name] = few_of(suite) if self.glyphs and self.smoke else limited(suite, self.limit)
         return self.loaded[name]
+
+    def _grouped(self, suite: Suite) -> Suite:
+        """A suite with a taxonomy: its own, or one in the folder of the data sets, as the authors of MOS have it or as `taxonomy.json`."""
+        root = suites.place(suites.definition(suite.name), self.root)
+        found = [*sorted((root / "data_lists").glob("*group_softmax_train*.txt")), root / "taxonomy.json"]
+        path = next((path for path in found if path.is_file()), None)
+        if suite.taxonomy or path is None:
+            return suite
+        members = read_taxonomy(path, suite.classes if path.suffix == ".json" else None, len(suite.classes))
+        return replace(suite, taxonomy={f"group {i}": tuple(group) for i, group in enumerate(members, 1)})
 
     def network(self, glyphs: str, full: str) -> Network:
         """A trained classifier: one of the small networks or one that ships, or the paper's own.
@@ -284,7 +294,10 @@ class Stage:
     def groups(self, suite: Suite) -> torch.Tensor:
         """The groups of a suite's taxonomy, as a head has them."""
         if not suite.taxonomy:
-            raise InputError(f"{suite.name} has no taxonomy of its classes, which this experiment needs for their groups.")
+            raise InputError(
+                f"{suite.name} has no taxonomy of its classes, which this experiment needs for their groups. Put the authors' list, "
+                "data_lists/imagenet2012_group_softmax_train_list.txt, or a taxonomy.json into the folder of the data sets."
+            )
         return layout(list(suite.taxonomy.values()))
 
     # --- what that is worth -------------------------------------------------------------------------------------------------------------------

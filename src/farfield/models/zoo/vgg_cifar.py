@@ -33,6 +33,7 @@ class VGG11(nn.Module):
         for part in self.features:
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, mode="fan_out")
+                assert part.bias is not None
                 nn.init.zeros_(part.bias)
 
     def forward(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n c"]:
