@@ -136,7 +136,7 @@ def _kept(path: Path, stage: Stage) -> tuple[Sequence[Record], float]:
     do = "Delete it, and that cell is done again"
     told = _read(path, do)
     try:
-        records, took = [read(one) for one in told["records"]], float(told["seconds"])
+        records, took = [read(one) for one in told["records"]], float(told.get("seconds", 0.0))
         same = told["about"] == about(stage)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}). {do}.") from error

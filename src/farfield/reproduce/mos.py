@@ -143,7 +143,7 @@ def _of_classes(stage: Stage, count: int) -> Iterable[Record]:
     chosen = torch.randperm(classes, generator=torch.Generator().manual_seed(stage.seed))[: min(count, classes)].sort().values
     said = stage.said(network, suite)
     groups = [[chosen.tolist().index(c) for c in members if c in set(chosen.tolist())] for members in suite.taxonomy.values()]
-    kept = {name: _some(loaded(outputs), chosen) for name, outputs in said.items()}
+    kept = {name: some for name, outputs in said.items() if len(some := _some(loaded(outputs), chosen))}  # a shifted set may have none of the classes
     found: list[Record] = []
     for method, layer in (("msp", None), ("mos", layout([group for group in groups if group]))):
         head = stage.head(f"{network.name} {count} classes {method}", kept["train"], len(chosen), layer, **change(stage))
