@@ -35,7 +35,7 @@ def digest(path: Path, kind: str, progress: Progress | None = None) -> str:
             found.update(block)
             done += len(block)
             if progress is not None:
-                progress(f"{kind} of {path.name}", done, size)
+                progress(f"{kind} of {path.name.removesuffix('.partial')}", done, size)
     return found.hexdigest()
 
 
@@ -160,7 +160,7 @@ def _accept(url: str, partial: Path, target: Path, sums: dict[str, str | None], 
 
 def _reason(error: Exception) -> str:
     said = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-    return str(said).rstrip(".") or type(error).__name__
+    return (str(said).splitlines() or [""])[0].rstrip(".: ") or type(error).__name__
 
 
 # --- unpacking ----------------------------------------------------------------------------------------------------------------------------

@@ -108,6 +108,10 @@ def _labelled(definition: Definition, root: Path, split: str, pictures: Pictures
     classes = lists.count(definition.classes)
     if isinstance(data, Images):
         return data
+    if pictures.reader == "folder" and not data.folders:
+        raise InputError(
+            f"{data.root} has no sub-folders, which are the classes of {split} of {definition.name}. Sort its pictures into a folder a class, or give a list."
+        )
     known = lists.folders(definition.classes)
     if known is not None and (strange := [name for name in data.folders if name not in known]):
         words = dict(zip(lists.names(definition.classes), range(classes), strict=True))
