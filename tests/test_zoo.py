@@ -361,7 +361,7 @@ def test_what_torchvision_publishes_it_fetches(monkeypatch: pytest.MonkeyPatch, 
     assert made.classes == 5 and torch.equal(made.module.state_dict()["classifier.1.weight"], own.classifier[1].weight)
 
 
-def test_a_bit_is_made_by_timm_at_the_papers_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bit_is_timms_at_the_papers_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     monkeypatch.setitem(ZOO, "bit-s-r50x1", replace(ZOO["bit-s-r50x1"], preprocess="resize=0,crop=32,mean=0.5/0.5/0.5,std=0.5/0.5/0.5"))

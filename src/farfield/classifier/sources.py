@@ -126,13 +126,7 @@ def _unfetched(name: str, error: Exception) -> InputError:
 
 
 def _timm(
-    cls: type[Classifier],
-    model: str,
-    name: str,
-    weights: dict[str, Tensor] | None,
-    transform: Transform | None,
-    random_weights: bool,
-    size: tuple[int, ...] | None = None,
+    cls: type[Classifier], model: str, name: str, weights: dict[str, Tensor] | None, transform: Transform | None, random_weights: bool
 ) -> Classifier:
     import timm
     from timm.data.config import resolve_model_data_config
@@ -168,20 +162,14 @@ def _timm(
     if labels is None and weights is None and module.num_classes == 1000:
         labels = ImageNetInfo().label_names()
     made = transform or FromPictures(create_transform(**config))
-    return cls.wrap(module, transform=made, name=name, input_size=size or tuple(config["input_size"]), labels=labels)
+    return cls.wrap(module, transform=made, name=name, input_size=tuple(config["input_size"]), labels=labels)
 
 
 # --- torchvision --------------------------------------------------------------------------------------------------------------------------
 
 
 def _torchvision(
-    cls: type[Classifier],
-    model: str,
-    name: str,
-    weights: dict[str, Tensor] | None,
-    transform: Transform | None,
-    random_weights: bool,
-    size: tuple[int, ...] | None = None,
+    cls: type[Classifier], model: str, name: str, weights: dict[str, Tensor] | None, transform: Transform | None, random_weights: bool
 ) -> Classifier:
     from torchvision import models as published
 
@@ -206,7 +194,7 @@ def _torchvision(
     preset = chosen.transforms()
     labels = chosen.meta.get("categories") if weights is None else None
     crop = int(preset.crop_size[0])
-    return cls.wrap(module, transform=transform or FromPictures(preset), name=name, input_size=size or (3, crop, crop), labels=labels)
+    return cls.wrap(module, transform=transform or FromPictures(preset), name=name, input_size=(3, crop, crop), labels=labels)
 
 
 # --- the papers' classifiers ---------------------------------------------------------------------------------------------------------------
@@ -220,29 +208,23 @@ def _zoo(cls: type[Classifier], key: str, weights: str | None, transform: Transf
         raise InputError(f"The weights of {name} are not at hand. {zoo.where(key, found)} Random weights (--random-weights) make a dry run.")
     given = None if path is None else read_weights(path)
     own = Preprocess.parse(found.preprocess)
-    size = (3, own.crop, own.crop)
-    kind, _, rest = found.source.partition(":")
-    if rest:
-        return _MAKERS[kind](cls, rest, name, given, transform or own, random_weights, size)
+    if found.fetched:
+        return _torchvision(cls, found.source.removeprefix("torchvision:"), name, given, transform or own, random_weights)
     known = None if given is None else classes_of(given, (last_layer(blueprint(key)),))
-    module = zoo.build(kind, known or found.classes)
+    module = zoo.build(found.source, known or found.classes)
     if given is not None:
         fill(module, given, name)
-    return cls.wrap(module, transform=transform or own, name=name, input_size=size, blocks=found.blocks)
+    return cls.wrap(module, transform=transform or own, name=name, input_size=(3, own.crop, own.crop), blocks=found.blocks)
 
 
 def blueprint(key: str) -> nn.Module:
     """A classifier of the papers of which only names and shapes are wanted; see `skeleton`."""
-    import timm
     from torchvision import models as published
 
     found = zoo.entry(key)
-    kind, _, rest = found.source.partition(":")
-    if kind == "timm":
-        return skeleton(partial(timm.create_model, rest, num_classes=found.classes))
-    if kind == "torchvision":
-        return skeleton(partial(published.get_model, rest.partition(":")[0], weights=None))
-    return skeleton(partial(zoo.build, kind, found.classes))
+    if found.fetched:
+        return skeleton(partial(published.get_model, found.source.split(":")[1], weights=None))
+    return skeleton(partial(zoo.build, found.source, found.classes))
 
 
 def blocks_in_zoo(key: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from farfield.errors import InputError, nearest
 from farfield.files import cache_folder
 from farfield.models.zoo import pairs, vgg_cifar
+from farfield.models.zoo.bit import bit
 from farfield.models.zoo.entry import IMAGENET, Entry
 from farfield.models.zoo.openood import ResNet18x32, resnet18_224
 from farfield.models.zoo.t2t_vit import T2TViT24
@@ -22,16 +24,19 @@ from farfield.models.zoo.vgg_cifar import VGG11
 
 __all__ = ["BUILDERS", "ZOO", "Entry", "at_hand", "build", "entry", "weights_folders", "where"]
 
-# Each takes the number of classes.
-BUILDERS: dict[str, Callable[[int], nn.Module]] = {
-    "t2t-vit-24": T2TViT24, "vgg11-cifar": VGG11, "resnet18-32": ResNet18x32, "resnet18-224": resnet18_224
-}  # fmt: skip
-
 _GOOGLE = "https://storage.googleapis.com/bit_models"
 _T2T_FILES = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
 _MOS_FILES = "http://pages.cs.wisc.edu/~huangrui/finetuned_model"
 _SQUARE = "resize=0,crop=480,mean=0.5/0.5/0.5,std=0.5/0.5/0.5"  # the whole picture, its aspect ignored
 _BIT = {"r50x1": 25.549, "r101x1": 44.541, "r50x3": 217.319, "r152x2": 236.335, "r101x3": 387.935}  # millions of parameters
+# Each takes the number of classes.
+BUILDERS: dict[str, Callable[[int], nn.Module]] = {
+    **{f"bit-{size}": partial(bit, size[1:]) for size in _BIT},
+    "t2t-vit-24": T2TViT24,
+    "vgg11-cifar": VGG11,
+    "resnet18-32": ResNet18x32,
+    "resnet18-224": resnet18_224,
+}
 _OPENOOD = {
     # Pictures, classes, builder, millions, folder in the archive, the archive, and its number at Google Drive.
     "cifar10": (
@@ -55,12 +60,12 @@ def _bits() -> dict[str, Entry]:
     for size, millions in _BIT.items():
         file = f"BiT-S-{size.upper().replace('X', 'x')}.npz"
         found[f"bit-s-{size}"] = Entry(
-            f"BiT-S ResNetv2-{size[1:]}, GroupNorm, as Google published it", "MOS", f"timm:resnetv2_{size[1:]}_bit", 1000, _SQUARE, millions, file,
+            f"BiT-S ResNetv2-{size[1:]}, GroupNorm, as Google published it", "MOS", f"bit-{size}", 1000, _SQUARE, millions, file,
             f"{_GOOGLE}/{file}", "Apache-2.0", note="MOS trains its last layer anew: zoo:bit-s-r101x1-flat, or farfield finetune.",
         )  # fmt: skip
     file = "BiT-S-R101x1-flat-finetune.pth.tar"
     found["bit-s-r101x1-flat"] = Entry(
-        "BiT-S ResNetv2-101x1 with MOS's own last layer of one softmax", "MOS, SFT", "timm:resnetv2_101x1_bit", 1000, _SQUARE, _BIT["r101x1"], file,
+        "BiT-S ResNetv2-101x1 with MOS's own last layer of one softmax", "MOS, SFT", "bit-r101x1", 1000, _SQUARE, _BIT["r101x1"], file,
         f"{_MOS_FILES}/{file}",
     )  # fmt: skip
     return found

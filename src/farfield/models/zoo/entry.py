@@ -14,7 +14,7 @@ class Entry:
     Args:
         what: what it is, in a line.
         paper: who evaluates it.
-        source: what builds it: `timm:NAME` (the architecture alone), `torchvision:NAME:WEIGHTS`, or a name in `farfield.models.zoo.BUILDERS`.
+        source: what builds it: `torchvision:NAME:WEIGHTS`, or a name in `farfield.models.zoo.BUILDERS`.
         classes: how many its published weights tell apart.
         preprocess: what the paper does with a picture in evaluation; see `Preprocess.parse`.
         millions: of parameters as published; T2T-ViT's fixed positions and directions are among them.

@@ -31,7 +31,7 @@ class VGG11(nn.Module):
             nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, classes)
         )
         for part in self.features:
-            if isinstance(part, nn.Conv2d):
+            if isinstance(part, nn.Conv2d) and part.bias is not None:
                 nn.init.kaiming_normal_(part.weight, mode="fan_out")
                 assert part.bias is not None
                 nn.init.zeros_(part.bias)
