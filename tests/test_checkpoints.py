@@ -21,7 +21,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import farfield as ff
-from farfield.classifier.checkpoints import HARMLESS, fill, kind_of, read_weights
+from farfield.classifier.checkpoints import fill, kind_of, read_weights
 from farfield.models import zoo
 from farfield.models.zoo.names import translated
 from farfield.models.zoo.openood import ResNet18x32
@@ -92,7 +92,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, name: str, old: b
     ) as told:
         ff.Classifier.load("zoo:openood-cifar10-s0", weights=str(path))
     assert "\n" not in str(told.value) and not mark.exists()
-    torch.load(path, weights_only=False)
+    torch.load(io.BytesIO(path.read_bytes()), weights_only=False)
     assert mark.exists(), "the trap must be one"
 
 
@@ -114,10 +114,6 @@ def test_a_plain_pickle_runs_nothing_either(tmp_path: Path) -> None:
     with pytest.raises(ff.InputError):
         read_weights(path)
     assert not mark.exists()
-
-
-def test_what_is_let_through_beside_tensors_runs_nothing() -> None:
-    assert HARMLESS == [argparse.Namespace]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +365,7 @@ def test_a_safetensors_file_whose_length_looks_like_a_pickle(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["run.pth", "run.pth.tar", "best.ckpt", "BiT-S-R101x1.npz"])
 def test_weights_alone_are_no_classifier(name: str) -> None:
-    with pytest.raises(ff.InputError, match="holds weights and does not say of which architecture. Name that, and give the file as its weights"):
+    with pytest.raises(ff.InputError, match=r"holds weights and does not say of which architecture\. Name that, and give the file as its weights"):
         ff.Classifier.load(name)
 
 

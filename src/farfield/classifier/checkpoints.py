@@ -132,10 +132,13 @@ def last_layer(module: nn.Module) -> str:
     return names[-1]
 
 
-def head_of(build: Callable[[], nn.Module]) -> str:
-    """The name of the last layer of what is built, found without memory for its weights."""
-    with torch.device("meta"):
-        return last_layer(build())
+def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
+    """What is built, without memory for its weights where that can be: its names and shapes alone."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:  # torchvision's RegNets compute their widths with tensors
+        return build()
 
 
 def classes_of(weights: Mapping[str, Tensor], keys: Sequence[str]) -> int | None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from farfield import models, plugins
-from farfield.classifier.checkpoints import PICKLES, classes_of, fill, head_of, read_weights
-from farfield.classifier.classifier import Classifier, Transform
+from farfield.classifier.checkpoints import PICKLES, classes_of, fill, last_layer, read_weights, skeleton
+from farfield.classifier.classifier import Classifier, Transform, blocks_of
 from farfield.classifier.surgery import new_head
 from farfield.data.transforms import FromPictures, Normalize, Preprocess
 from farfield.errors import InputError, nearest
@@ -194,7 +194,7 @@ def _torchvision(
     if tag and tag != "DEFAULT" and tag not in tags:
         raise InputError(f"torchvision's {base} has no weights {tag!r}{nearest(tag, tags)} There are: {', '.join(tags)}.")
     chosen: Any = choices["DEFAULT"] if not tag or tag == "DEFAULT" else choices[tag]
-    classes = None if weights is None else classes_of(weights, (head_of(partial(published.get_model, base, weights=None)),))
+    classes = None if weights is None else classes_of(weights, (last_layer(skeleton(partial(published.get_model, base, weights=None))),))
     try:
         module = published.get_model(
             base, weights=None if weights is not None or random_weights else chosen, **({} if classes is None else {"num_classes": classes})
@@ -224,11 +224,31 @@ def _zoo(cls: type[Classifier], key: str, weights: str | None, transform: Transf
     kind, _, rest = found.source.partition(":")
     if rest:
         return _MAKERS[kind](cls, rest, name, given, transform or own, random_weights, size)
-    known = None if given is None else classes_of(given, (head_of(partial(zoo.build, kind, found.classes)),))
+    known = None if given is None else classes_of(given, (last_layer(blueprint(key)),))
     module = zoo.build(kind, known or found.classes)
     if given is not None:
         fill(module, given, name)
     return cls.wrap(module, transform=transform or own, name=name, input_size=size, blocks=found.blocks)
+
+
+def blueprint(key: str) -> nn.Module:
+    """A classifier of the papers of which only names and shapes are wanted; see `skeleton`."""
+    import timm
+    from torchvision import models as published
+
+    found = zoo.entry(key)
+    kind, _, rest = found.source.partition(":")
+    if kind == "timm":
+        return skeleton(partial(timm.create_model, rest, num_classes=found.classes))
+    if kind == "torchvision":
+        return skeleton(partial(published.get_model, rest.partition(":")[0], weights=None))
+    return skeleton(partial(zoo.build, kind, found.classes))
+
+
+def blocks_in_zoo(key: str) -> tuple[str, ...]:
+    """The names of the stages of a classifier of the papers."""
+    module = blueprint(key)
+    return zoo.entry(key).blocks or blocks_of(module, (last_layer(module),))
 
 
 # --- Hugging Face -------------------------------------------------------------------------------------------------------------------------

@@ -209,9 +209,14 @@ def _classifiers(given: Given, names: Sequence[str], device: str, preprocess: st
     ]
     if said is None and preprocess is not None:
         for classifier, name in zip(made, names, strict=True):
-            if name.partition(":")[0] in ELSEWHERE:
-                classifier.transform = _as_published(classifier, preprocess)
+            published_for(classifier, name, preprocess)
     return made
+
+
+def published_for(classifier: Any, name: str, preprocess: str) -> None:
+    """Gives a model from elsewhere a suite's preprocessing; others have their own."""
+    if name.partition(":")[0] in ELSEWHERE:
+        classifier.transform = _as_published(classifier, preprocess)
 
 
 def _as_published(classifier: Any, preprocess: str) -> Any:
@@ -274,16 +279,15 @@ def _suite_job(given: Given, name: str, device: str) -> tuple[Any, list[Any]]:
 def _check_there(name: str, found: Any, root: Path) -> None:
     """Raises, before anything runs, where a set of a suite is not there at all."""
     from farfield.data.suites.definition import SPLITS
-    from farfield.data.suites.reading import chosen, there
+    from farfield.data.suites.reading import chosen, there, where
 
     sets = [(role, lost, chosen(pictures, root, role in SPLITS), role in SPLITS) for role, lost, pictures in found.sets() if role != "validation"]
     lacking = [(lost, pictures) for _, lost, pictures, labelled in sets if not there(pictures, root, labelled)]
     if lacking:
         lost, pictures = lacking[0]
         more = f", nor are {len(lacking) - 1} other sets" if len(lacking) > 1 else ""
-        where = f"{root / pictures.place}" if pictures.reader != "torchvision" else f"{pictures.place} in {root / pictures.root}"
         raise InputError(
-            f"{lost} of {found.name} is not there ({where}){more}. `farfield data verify {name} --root {root}` says what is missing and what to do."
+            f"{lost} of {found.name} is not there ({root / where(pictures)}){more}. `farfield data verify {name} --root {root}` says what is missing and what to do."
         )
 
 

@@ -60,11 +60,13 @@ def report_(
 def cite(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="Detectors, as `knn react+energy`; recipes, as sft; or results.json of a run. All detectors by default."),
+        typer.Argument(
+            help="Detectors, as `knn react+energy`; recipes, as sft; experiments, as mos-table-1; or results.json of a run. All detectors by default."
+        ),
     ] = None,
 ) -> None:
-    """BibTeX of what detectors, recipes, or a benchmark's results, stand on."""
-    from farfield import benchmark, citations, report
+    """BibTeX of what detectors, recipes, experiments, or a run's results, stand on."""
+    from farfield import benchmark, citations, report, reproduce
     from farfield.detectors import CATALOGUE, SHAPERS, papers_of, parse
     from farfield.recipes import RECIPES
 
@@ -74,6 +76,8 @@ def cite(
             papers += ["Farfield", RECIPES[text].paper if text in RECIPES else "Xiong et al., ICCV 2025"]
         elif text in SHAPERS:
             papers += [*citations.ALWAYS, SHAPERS[text].paper]
+        elif found := reproduce.named(text):
+            papers += ["Farfield", *(one.paper for one in found)]
         elif text.endswith(".json") or (text not in CATALOGUE and text and (Path(text) / "results.json").exists()):
             papers += report.cited(benchmark.read(text)[0])
         else:

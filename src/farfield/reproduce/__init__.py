@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from farfield.errors import InputError, nearest
 from farfield.files import put
-from farfield.reproduce import mos, sft, vit
+from farfield.reproduce import augdelete, diagnosing, mos, sft, vit
 from farfield.reproduce.base import Experiment, Record, plain, read
 from farfield.reproduce.networks import slug
+from farfield.reproduce.page import write
+from farfield.reproduce.results import statuses
 from farfield.reproduce.stage import SCALES, Scale, Stage
+from farfield.reproduce.tables import value_of
+from farfield.reproduce.terminal import shown
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*mos.EXPERIMENTS, *sft.EXPERIMENTS, *vit.EXPERIMENTS)}
+_PAPERS = (mos, vit, diagnosing, augdelete, sft)  # a file a paper, or two
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for paper in _PAPERS for experiment in paper.EXPERIMENTS}
 
-__all__ = ["EXPERIMENTS", "SCALES", "Experiment", "Record", "Scale", "Stage", "experiment", "run"]
+__all__ = [
+    "EXPERIMENTS",
+    "SCALES",
+    "Experiment",
+    "Record",
+    "Scale",
+    "Stage",
+    "experiment",
+    "run",
+    "seconds",
+    "shown",
+    "statuses",
+    "value_of",
+    "write",
+]
 
 
 def experiment(name: str) -> Experiment:
@@ -30,6 +51,17 @@ def experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise InputError(f"There is no experiment {name!r}{nearest(name, EXPERIMENTS)} `farfield reproduce --list` has them all.")
     return EXPERIMENTS[name]
+
+
+def named(what: str) -> list[Experiment]:
+    """The experiments that a name, a file of one, or a folder of such files, means; none where it means something else.
+
+    >>> [one.name for one in named("out/mos-table-1.json")], named("energy")
+    (['mos-table-1'], [])
+    """
+    path = Path(what)
+    names = [file.stem for file in sorted(path.glob("*.json"))] if path.is_dir() else [path.stem if path.suffix == ".json" else what]
+    return [EXPERIMENTS[name] for name in names if name in EXPERIMENTS]
 
 
 def run(
@@ -48,17 +80,24 @@ def run(
     """
     found: list[Record] = []
     for stage in stages:
+        _settle(stage)
         work = list(chosen.cells(stage).items())[:cells]
         for done, (name, cell) in enumerate(work):
             if each is not None:
                 each(f"{chosen.name}, seed {stage.seed}: {name}", done, len(work))
-            path = stage.place / "cells" / chosen.name / f"{slug(name)}.json"
-            known = _kept(path, stage)
-            if known is None:
-                known = [Record(record.of, record.values, record.intervals, stage.seed) for record in cell()]
-                _keep(path, stage, known)
-            found += known
+            path = _path(chosen, stage, name)
+            if not path.exists():
+                began = time.perf_counter()
+                made = [Record(record.of, record.values, record.intervals, stage.seed) for record in cell()]
+                _put(path, {"about": about(stage), "seconds": round(time.perf_counter() - began, 2), "records": [plain(record) for record in made]})
+            found += _kept(path, stage)[0]
     return found
+
+
+def seconds(chosen: Experiment, stages: Iterable[Stage]) -> float:
+    """How long the cells that are done took, when they were."""
+    places = [(_path(chosen, stage, name), stage) for stage in stages for name in chosen.cells(stage)]
+    return sum(_kept(path, stage)[1] for path, stage in places if path.exists())
 
 
 def about(stage: Stage) -> dict[str, object]:
@@ -67,23 +106,48 @@ def about(stage: Stage) -> dict[str, object]:
     return {name: getattr(stage, name) for name in names}
 
 
-def _kept(path: Path, stage: Stage) -> Sequence[Record] | None:
+def _path(chosen: Experiment, stage: Stage, name: str) -> Path:
+    return stage.place / "cells" / chosen.name / f"{slug(name)}.json"
+
+
+def _settle(stage: Stage) -> None:
+    """Keeps a folder to one set of settings: networks lie in it under names that do not tell them."""
+    path, mine = stage.out / "settings.json", {name: value for name, value in about(stage).items() if name != "seed"}
     if not path.exists():
-        return None
+        return _put(path, mine)
+    told = _read(path, "Delete it if you know that all in that folder has the same settings")
+    wrong = [f"{name} was {told.get(name)} and is {value}" for name, value in mine.items() if told.get(name) != value]
+    if wrong:
+        raise InputError(f"{stage.out} holds experiments with other settings: {', '.join(wrong)}. Give another folder with --out.")
+
+
+def _read(path: Path, do: str) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text("utf-8"))
-        same, records = told["about"] == about(stage), [read(one) for one in told["records"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}). Delete it, and that cell is done again.") from error
+        if not isinstance(told, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}). {do}.") from error
+    return told
+
+
+def _kept(path: Path, stage: Stage) -> tuple[Sequence[Record], float]:
+    """The records of a cell that is done, and the seconds it took."""
+    do = "Delete it, and that cell is done again"
+    told = _read(path, do)
+    try:
+        records, took = [read(one) for one in told["records"]], float(told["seconds"])
+        same = told["about"] == about(stage)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}). {do}.") from error
     if not same:
-        raise InputError(f"{stage.out} holds the same experiment with other settings ({path} says {told['about']}). Give another folder with --out.")
-    return records
+        raise InputError(f"{path} is of other settings: {told['about']}. {do}, or give another folder with --out.")
+    return records, took
 
 
-def _keep(path: Path, stage: Stage, records: Sequence[Record]) -> None:
-    told = json.dumps({"about": about(stage), "records": [plain(record) for record in records]}, indent=1)
+def _put(path: Path, value: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, lambda partial: partial.write_text(told, "utf-8"))
+        put(path, lambda partial: partial.write_text(json.dumps(value, indent=1, allow_nan=False), "utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}. Make room, and run the same command again.") from error

@@ -66,7 +66,7 @@ class Claim:
     Args:
         text: what it says, in a sentence without its full stop.
         difference: of one seed's figures, in points: above 0 where they are as the paper says. A `KeyError` means that they are not there.
-        same: that the paper says that there is no difference to speak of.
+        same: that the paper says that there is no difference to speak of, which holds where the interval is within a point of 0.
         interval: of that difference, where one seed has one: over the models of a pool, say. By it a claim is told from chance.
     """
 

@@ -17,7 +17,7 @@ from farfield.training.groups import at_random, cluster, layout
 
 PAPER = "Huang and Li, CVPR 2021"
 SUITE = "mos-imagenet"
-BACKBONE = "zoo:bit-s-r101x1"
+BACKBONE = "zoo:bit-s-r101x1-flat"  # with the last layer that the authors trained
 BACKBONES = ("zoo:bit-s-r50x1", "zoo:bit-s-r101x1", "zoo:bit-s-r50x3", "zoo:bit-s-r152x2", "zoo:bit-s-r101x3")
 SMALL = ("cross-entropy", "bit", "glyphs-200-resnet", "glyphs-200-bit", "glyphs-200-vit")  # in their place on Glyphs
 FLAT = ("msp", "odin:eps=0", "multi-layer-mahalanobis", "energy", "kl-matching")

@@ -38,6 +38,11 @@ class Start:
     suite: str = IMAGENET
     rankfeat: tuple[str, str] | None = None
 
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.full.partition(":")[2].removesuffix("-flat")
+
     def network(self, stage: Stage) -> Network:
         """It, on a stage."""
         return stage.network(self.small, self.full)
@@ -48,7 +53,7 @@ class Start:
         return {name: NAMES.get(name, "RankFeat") for name in (*others, *looked)}
 
 
-BIT = Start("bit", "zoo:bit-s-r101x1", rankfeat=("before", "both"))  # the last block of the small one puts out a single place
+BIT = Start("bit", "zoo:bit-s-r101x1-flat", rankfeat=("before", "both"))  # the last block of the small one puts out a single place
 T2T = Start("glyphs-200-vit", "zoo:t2t-vit-24", rankfeat=("last", "last"))
 VGG = Start("cross-entropy", "zoo:vgg11-cifar10", CIFAR)
 HERE = {
@@ -169,21 +174,21 @@ TABLE_3 = printed(
 def _only_id(start: Start, stage: Stage) -> Iterable[Record]:
     """The same steps without pseudo-outliers."""
     network = stage.finetuned(start.network(stage), "SFT of ID data", "sft", stage.suite(start.suite), objective="cross-entropy")
-    return averages(judged(stage, start, network, {"energy": "Energy"}), (start.full.partition(":")[2], "Energy+SFT, ID data alone"))
+    return averages(judged(stage, start, network, {"energy": "Energy"}), (start.name, "Energy+SFT, ID data alone"))
 
 
 def _with_outliers(start: Start, stage: Stage, sft: bool) -> Iterable[Record]:
     network = tuned(stage, start) if sft else start.network(stage)
-    return averages(judged(stage, start, network, {"energy": "Energy"}), (start.full.partition(":")[2], "Energy+SFT" if sft else "Energy"))
+    return averages(judged(stage, start, network, {"energy": "Energy"}), (start.name, "Energy+SFT" if sft else "Energy"))
 
 
 def _table_4(stage: Stage) -> Mapping[str, Cell]:
     cells: dict[str, Cell] = {}
     for start in _starts(stage):
         cells |= {
-            f"{start.full} before": partial(_with_outliers, start, stage, False),
-            f"{start.full} ID": partial(_only_id, start, stage),
-            f"{start.full} SFT": partial(_with_outliers, start, stage, True),
+            f"{start.name} before": partial(_with_outliers, start, stage, False),
+            f"{start.name} ID": partial(_only_id, start, stage),
+            f"{start.name} SFT": partial(_with_outliers, start, stage, True),
         }
     return cells
 
@@ -215,10 +220,10 @@ def _table_6(stage: Stage) -> Mapping[str, Cell]:
     def one(start: Start, optimizer: str) -> Iterable[Record]:
         change = {"SAM": {"sharpness": "sam"}, "SAM over normalisation": {}, "before": {}}[optimizer]
         [record] = _energy(stage, optimizer, start, before="before", **change)
-        return [Record((start.full.partition(":")[2], optimizer), record.values, record.intervals)]
+        return [Record((start.name, optimizer), record.values, record.intervals)]
 
     return {
-        f"{start.full} {optimizer}": partial(one, start, optimizer)
+        f"{start.name} {optimizer}": partial(one, start, optimizer)
         for start in _starts(stage)
         for optimizer in ("before", "SAM", "SAM over normalisation")
     }

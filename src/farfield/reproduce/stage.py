@@ -147,22 +147,28 @@ class Stage:
             put_head(classifier, Head(head.weight[some], head.bias[some]))
         return classifier
 
-    def trained(self, row: str, source: str, suite: Suite) -> Network:
-        """A network that a recipe makes from random weights: on Glyphs a row of `ROWS`, else the recipe as published on the training data of a suite."""
+    def trained(
+        self, row: str, source: str, suite: Suite, *, change: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
+    ) -> Network:
+        """A network that a recipe makes from random weights: on Glyphs a row of `ROWS`, else the row's recipe on the training data of a suite.
+
+        `change` has settings in place of the published ones, and `options` those of the objective; both are of the full scale.
+        """
         if self.glyphs:
             return self.network(row, source)
-        name, source = f"{row} of {self.model or source}", self.model or source
+        source, published = self.model or source, recipes.RECIPES[ROWS[row].recipe]
+        name = f"{row} of {source} on {suite.name}"
         folder = self.place / "trained" / slug(name)
-        recipe = self._short(replace(recipes.RECIPES[ROWS[row].recipe].recipe, seed=self.seed))
+        recipe = replace(published.recipe, **(change or {}), options={**published.recipe.options, **(options or {})}, seed=self.seed)
         classifier = recipes.fresh(source, len(suite.classes), seed=self.seed, preprocess=self.preprocess)
         if self.random_weights and not self.smoke:
             classifier.name = name
             return Network(name, classifier.to(self.device), source)
         if not (folder / "model.safetensors").exists():
-            entry = replace(recipes.RECIPES[ROWS[row].recipe], recipe=recipe)
-            recipes.run(
-                classifier.to(self.device), ROWS[row].recipe, entry, recipes.Setting(source, self.training(suite)), folder, progress=self.progress
-            )
+            # a row is the network before AugDelete, which is a row of its own; but for NPOS, whose training makes no head
+            entry = replace(published, recipe=self._short(recipe), then="augdelete" if ROWS[row].recipe == "npos" else "")
+            setting = recipes.Setting(source, self.training(suite))
+            recipes.run(classifier.to(self.device), ROWS[row].recipe, entry, setting, folder, progress=self.progress)
         return self._found(name, folder, source)
 
     def training(self, suite: Suite) -> recipes.TrainingData:
@@ -220,7 +226,9 @@ class Stage:
         name = f"{start.name}, AugDelete" + (f" on {fraction:.0%}" if fraction < 1 else "")
         folder = self.place / "finetuned" / slug(name)
         if not (folder / "model.safetensors").exists():
-            data = replace(self.training(suite), train=self.said(start, suite, ("train",))["train"], drawn=None)
+            data = self.training(suite)  # on Glyphs the renderings of the first epoch, which differ by seed
+            said = collect(start.classifier, data.train, out=self.place / "store", name="train", progress=self.progress)
+            data = replace(data, train=said, drawn=None)
             recipes.augdelete(
                 copy.deepcopy(start.classifier), recipes.Setting(start.source, data, start.name), folder, fraction=fraction, seed=self.seed
             )

@@ -11,6 +11,7 @@ from scipy import stats
 from farfield.reproduce.base import Cells, Claim, Key, Record
 
 LEVEL = 0.95
+SAME = 1.0  # points within which a difference is none to speak of
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Verdict:
         claim: which.
         difference: in points, above 0 where it is as the paper says.
         paper: the same of the paper's own figures, where they are there.
-        holds: whether the claim holds here: `yes`, `no` (the opposite is told from chance), or `not told`.
+        holds: whether the claim holds here: `yes`, `no` (the opposite is told from chance), or `not told`; of one seed `yes, one seed` and so on.
     """
 
     claim: Claim
@@ -53,13 +54,13 @@ class Verdict:
 
 
 def table(records: Iterable[Record]) -> dict[Key, dict[str, Estimate]]:
-    """Each thing's figures over the seeds."""
-    found: dict[Key, dict[str, list[tuple[float, tuple[float, float] | None]]]] = {}
+    """Each thing's figures over the seeds; what a seed has twice, as two cells may have MSP, counts once."""
+    found: dict[Key, dict[str, dict[int, tuple[float, tuple[float, float] | None]]]] = {}
     for record in records:
         mine = found.setdefault(record.of, {})
         for name, value in record.values.items():
-            mine.setdefault(name, []).append((value, record.intervals.get(name)))
-    return {of: {name: _estimate(told) for name, told in mine.items()} for of, mine in found.items()}
+            mine.setdefault(name, {})[record.seed] = (value, record.intervals.get(name))
+    return {of: {name: _estimate(list(told.values())) for name, told in mine.items()} for of, mine in found.items()}
 
 
 def _estimate(told: Sequence[tuple[float, tuple[float, float] | None]]) -> Estimate:
@@ -105,12 +106,15 @@ def _difference(claim: Claim, records: Iterable[Record]) -> float | None:
 
 
 def _holds(estimate: Estimate, same: bool) -> str:
-    """Whether a difference is told from none, by its interval; of one seed, by its sign alone."""
+    """Whether a difference is told from none, by its interval; of one seed, by its sign alone.
+
+    That there is none holds where the interval lies within `SAME` of 0: one that is wide, with 0 in it, tells nothing.
+    """
     if estimate.interval is None:
         return "one seed" if same else ("yes, one seed" if estimate.value > 0 else "no, one seed")
     low, high = estimate.interval
     if same:
-        return "yes" if low <= 0 <= high else "no"
+        return "yes" if -SAME <= low and high <= SAME else "no" if low > 0 or high < 0 else "not told"
     return "yes" if low > 0 else "no" if high < 0 else "not told"
 
 

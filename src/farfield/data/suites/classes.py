@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from typing import Any
 
 from farfield.errors import InputError, nearest
 
@@ -74,6 +76,32 @@ def folders(classes: str | int | tuple[str, ...]) -> dict[str, int] | None:
         return None
     keys = [folder for folder, _ in _list(classes)] if isinstance(classes, str) else classes
     return {key: index for index, key in enumerate(keys)}
+
+
+def is_wordnet(name: str) -> bool:
+    """Whether a name is a WordNet id, as ImageNet's folders have."""
+    return re.fullmatch(r"n[0-9]{8}", name) is not None
+
+
+def words(name: str) -> tuple[str, ...]:
+    """The words of a WordNet id; none for another name, or an id that is not of ImageNet-21k.
+
+    >>> words("n01443537"), words("goldfish")
+    (('goldfish', 'Carassius auratus'), ())
+    """
+    if not is_wordnet(name):
+        return ()
+    try:
+        return tuple(word.strip() for word in _large().label_name_to_description(name).split(","))
+    except (KeyError, AssertionError):
+        return ()
+
+
+@cache
+def _large() -> Any:
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return ImageNetInfo("imagenet-22k-ms")
 
 
 @cache

@@ -56,7 +56,7 @@ def read_ood(definition: Definition, root: Path, name: str, pictures: Pictures) 
     found = chosen(pictures, root)
     if found.reader == "noise":
         return NoiseTests(name, found.count or 1, found.size, partial(read_split, definition, root, "test"))
-    data = _read(name, found, root, labelled=bool(found.parts))
+    data = raw(name, found, root, labelled=bool(found.parts))
     if isinstance(data, Images):
         return replace(data, labels=torch.full((len(data),), -1))
     return replace(
@@ -77,12 +77,18 @@ def there(pictures: Pictures, root: Path, labelled: bool = False) -> bool:
     """Whether the place of a set exists; of ID data in a folder, with a sub-folder at least, since those are its classes."""
     if pictures.reader == "noise":
         return True
-    if pictures.reader == "list":
-        return (root / pictures.place).is_file()
-    if pictures.reader == "torchvision":
-        return (root / pictures.root / vision.kept(pictures.place, pictures.split)).exists()
-    place = root / pictures.place
-    return place.is_dir() and not (labelled and not any(entry.is_dir() for entry in os.scandir(place)))
+    place = root / where(pictures)
+    if pictures.reader != "folder":
+        return place.exists()
+    if not (place.is_dir() and labelled):
+        return place.is_dir()
+    with os.scandir(place) as entries:
+        return any(entry.is_dir() for entry in entries)
+
+
+def where(pictures: Pictures) -> str:
+    """The folder or file of a set, relative to the root."""
+    return os.path.join(pictures.root, vision.kept(pictures.place, pictures.split)) if pictures.reader == "torchvision" else pictures.place
 
 
 def joined(name: str, pieces: Sequence[Files], root: Path) -> Files:
@@ -98,7 +104,7 @@ def spans(folders: Sequence[str]) -> dict[str, slice]:
 
 
 def _labelled(definition: Definition, root: Path, split: str, pictures: Pictures) -> Files | Images:
-    data = _read(split, pictures, root, labelled=True)
+    data = raw(split, pictures, root, labelled=True)
     classes = lists.count(definition.classes)
     if isinstance(data, Images):
         return data
@@ -111,7 +117,8 @@ def _labelled(definition: Definition, root: Path, split: str, pictures: Pictures
     return with_classes(data, classes, class_map=known)
 
 
-def _read(name: str, pictures: Pictures, root: Path, labelled: bool) -> Files | Images:
+def raw(name: str, pictures: Pictures, root: Path, labelled: bool) -> Files | Images:
+    """The pictures of a set in one of its places, with the labels or the folders that it has itself."""
     place = root / pictures.place
     if pictures.reader == "torchvision":
         return vision.images(name, pictures.place, pictures.split, root / pictures.root)

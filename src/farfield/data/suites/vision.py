@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ import torch
 from farfield.data.images import Images
 from farfield.errors import InputError, nearest
 
-_TWO = ("train", "test")
+SPLITS = ("train", "test")  # those that every one has
 # Of each: its splits, what its class takes for one, and the folder or file that it keeps under its root.
 _OPENED: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]], Callable[[str], str]]] = {
-    "CIFAR10": (_TWO, lambda split: {"train": split == "train"}, lambda split: "cifar-10-batches-py"),
-    "CIFAR100": (_TWO, lambda split: {"train": split == "train"}, lambda split: "cifar-100-python"),
-    "MNIST": (_TWO, lambda split: {"train": split == "train"}, lambda split: "MNIST"),
-    "SVHN": ((*_TWO, "extra"), lambda split: {"split": split}, lambda split: f"{split}_32x32.mat"),
+    "CIFAR10": (SPLITS, lambda split: {"train": split == "train"}, lambda split: "cifar-10-batches-py"),
+    "CIFAR100": (SPLITS, lambda split: {"train": split == "train"}, lambda split: "cifar-100-python"),
+    "MNIST": (SPLITS, lambda split: {"train": split == "train"}, lambda split: "MNIST"),
+    "SVHN": ((*SPLITS, "extra"), lambda split: {"split": split}, lambda split: f"{split}_32x32.mat"),
 }
 
 
@@ -28,11 +28,6 @@ def check(name: str, split: str, where: str) -> None:
         raise InputError(f"{where}: torchvision's {name!r} is not read here{nearest(name, _OPENED)} These are: {', '.join(_OPENED)}.")
     if split not in _OPENED[name][0]:
         raise InputError(f"{where}: {name} has the splits {', '.join(_OPENED[name][0])}; got {split!r}.")
-
-
-def splits(name: str) -> tuple[str, ...]:
-    """The splits of a data set."""
-    return _OPENED[name][0]
 
 
 def kept(name: str, split: str) -> str:
@@ -60,11 +55,11 @@ def images(called: str, name: str, split: str, root: Path) -> Images:
         raise InputError(f"torchvision's {name} ({split}) is not whole in {root}: {first}. `farfield data prepare` fetches it.") from error
     pixels = torch.from_numpy(np.ascontiguousarray(data))
     pixels = pixels[:, None].expand(-1, 3, -1, -1).contiguous() if pixels.ndim == 3 else pixels
-    return Images(called, pixels, torch.as_tensor(np.asarray(labels)).long())
+    return Images(called, pixels, torch.from_numpy(labels).long())
 
 
-def _arrays(dataset: Any) -> tuple[np.ndarray, Sequence[int]]:
+def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     """Pictures `(n, 3, h, w)`, or `(n, h, w)` where they are grey, and labels."""
     data = np.asarray(dataset.data)
     labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
-    return (data.transpose(0, 3, 1, 2) if data.ndim == 4 and data.shape[1] != 3 else data), labels
+    return (data.transpose(0, 3, 1, 2) if data.ndim == 4 and data.shape[1] != 3 else data), np.asarray(labels)

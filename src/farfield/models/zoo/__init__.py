@@ -17,17 +17,21 @@ from farfield.files import cache_folder
 from farfield.models.zoo import pairs, vgg_cifar
 from farfield.models.zoo.entry import IMAGENET, Entry
 from farfield.models.zoo.openood import ResNet18x32, resnet18_224
+from farfield.models.zoo.t2t_vit import T2TViT24
 from farfield.models.zoo.vgg_cifar import VGG11
 
 __all__ = ["BUILDERS", "ZOO", "Entry", "at_hand", "build", "entry", "weights_folders", "where"]
 
 # Each takes the number of classes.
-BUILDERS: dict[str, Callable[[int], nn.Module]] = {"vgg11-cifar": VGG11, "resnet18-32": ResNet18x32, "resnet18-224": resnet18_224}
+BUILDERS: dict[str, Callable[[int], nn.Module]] = {
+    "t2t-vit-24": T2TViT24, "vgg11-cifar": VGG11, "resnet18-32": ResNet18x32, "resnet18-224": resnet18_224
+}  # fmt: skip
 
 _GOOGLE = "https://storage.googleapis.com/bit_models"
+_T2T_FILES = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
 _MOS_FILES = "http://pages.cs.wisc.edu/~huangrui/finetuned_model"
 _SQUARE = "resize=0,crop=480,mean=0.5/0.5/0.5,std=0.5/0.5/0.5"  # the whole picture, its aspect ignored
-_BIT = {"r50x1": 25.549, "r101x1": 44.541, "r50x3": 217.319, "r152x2": 236.336, "r101x3": 387.935}  # millions of parameters
+_BIT = {"r50x1": 25.549, "r101x1": 44.541, "r50x3": 217.319, "r152x2": 236.335, "r101x3": 387.935}  # millions of parameters
 _OPENOOD = {
     # Pictures, classes, builder, millions, folder in the archive, the archive, and its number at Google Drive.
     "cifar10": (
@@ -75,6 +79,11 @@ def _openoods() -> dict[str, Entry]:
 
 ZOO: dict[str, Entry] = {
     **_bits(),
+    "t2t-vit-24": Entry(
+        "T2T-ViT-24, performers make its tokens, as its authors published it", "SFT", "t2t-vit-24", 1000,
+        f"resize=248,crop=224,{IMAGENET},interpolation=bicubic", 64.106, "82.3_T2T_ViT_24.pth.tar", f"{_T2T_FILES}/82.3_T2T_ViT_24.pth.tar", "BSD-3-Clause-Clear",
+        note="The preprocessing is its authors'. RankFeat's script makes 384 x 384 of the whole picture, which these weights' 197 positions do not take.",
+    ),
     "vgg11-cifar10": Entry(
         "VGG11 without BatchNorm on CIFAR-10, as FeatureNorm has it", "SFT", "vgg11-cifar", 10, "resize=0,crop=32,mean=0,std=1", 9.751,
         blocks=vgg_cifar.STAGES, note="the authors of FeatureNorm publish the network and no weights",

@@ -17,7 +17,7 @@ class Entry:
         source: what builds it: `timm:NAME` (the architecture alone), `torchvision:NAME:WEIGHTS`, or a name in `farfield.models.zoo.BUILDERS`.
         classes: how many its published weights tell apart.
         preprocess: what the paper does with a picture in evaluation; see `Preprocess.parse`.
-        millions: of parameters, what does not learn excepted.
+        millions: of parameters as published; T2T-ViT's fixed positions and directions are among them.
         file: the name of the published file, below `$FARFIELD_WEIGHTS`; `None` where none was published.
         address: where that is had.
         licence: of the weights, or of the code that they came with.

@@ -24,12 +24,16 @@ class VGG11(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        from torchvision.models import vgg11
+        from torchvision.models.vgg import cfgs, make_layers
 
-        self.features = vgg11(weights=None).features
+        self.features = make_layers(cfgs["A"])
         self.classifier = nn.Sequential(
             nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, classes)
         )
+        for part in self.features:
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out")
+                nn.init.zeros_(part.bias)
 
     def forward(self, x: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n c"]:
         """The logits."""

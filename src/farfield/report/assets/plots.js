@@ -74,8 +74,8 @@ function plot(label, spec, xs, says, cut) {
   frame.addEventListener("pointermove", (event) => {
     if (!frame.view) return;
     const box = frame.querySelector("svg").getBoundingClientRect();
-    const value = frame.view.scale("x").invert(event.clientX - box.left - frame.view.origin()[0]);
-    const far = xs.map((x) => Math.abs(x - value));
+    const [scale, there] = [frame.view.scale("x"), event.clientX - box.left - frame.view.origin()[0]];
+    const far = xs.map((x) => Math.abs(scale(x) + (scale.bandwidth ? scale.bandwidth() / 2 : 0) - there));
     go(far.indexOf(Math.min(...far)));
   });
   frame.addEventListener("pointerleave", () => go(-1));
