@@ -114,7 +114,7 @@ def _holds(estimate: Estimate, same: bool) -> str:
         return "one seed" if same else ("yes, one seed" if estimate.value > 0 else "no, one seed")
     low, high = estimate.interval
     if same:
-        return "yes" if -SAME <= low and high <= SAME else "no" if low > 0 or high < 0 else "not told"
+        return "yes" if low >= -SAME and high <= SAME else "no" if low > 0 or high < 0 else "not told"
     return "yes" if low > 0 else "no" if high < 0 else "not told"
 
 
