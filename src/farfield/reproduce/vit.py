@@ -29,6 +29,7 @@ CONVOLUTIONAL = ("cross-entropy", "label-smoothing", "mixup", "cutmix", "regmixu
 OTHERS, CORRELATION, MEAN, SOUP = "convolutional", "correlation", "mean", "soup"
 DIFFERENCE = f"{UNIT} - {NEAR}"
 FIGURES = {"fpr": "FPR95", "auroc": "AUROC", "accuracy": "ID accuracy"}
+CHANGES = {f"{name}_change": f"change of {heading}" for name, heading in FIGURES.items()} | {"lower": "pairs with a lower FPR95, %"}
 TESTS = {"failed": "unit tests failed", "worst": "worst unit test's FPR95"}
 HERE = (
     "The pool is 16 transformers of 0.3 to 0.5 million weights: 4 pretrainings (200 or 1,000 classes of Glyphs, weight decay 0.05 or 0.3; one network each), each fine-tuned on the 200 classes "
@@ -94,7 +95,7 @@ def _accuracy(stage: Stage) -> Mapping[str, Cell]:
 
 
 def _r(method: str, kind: str, cells: Cells) -> float:
-    return cells["all", CORRELATION, on(method, kind), "pearson"]
+    return 100 * cells["all", CORRELATION, on(method, kind), "pearson"]
 
 
 def _minus_r(method: str, kind: str, cells: Cells) -> float:
@@ -102,7 +103,8 @@ def _minus_r(method: str, kind: str, cells: Cells) -> float:
 
 
 def _r_ends(method: str, kind: str, cells: Cells) -> tuple[float, float] | None:
-    return cells.interval("all", CORRELATION, on(method, kind), "pearson")
+    low, high = cells.interval("all", CORRELATION, on(method, kind), "pearson")
+    return 100 * low, 100 * high
 
 
 def _minus_r_ends(method: str, kind: str, cells: Cells) -> tuple[float, float] | None:
@@ -118,12 +120,12 @@ def _accurate(figure: str, above: float, cells: Cells) -> float:
 
 def _accuracy_claims() -> Iterable[Claim]:
     for method in METHODS.values():
-        text = f"The more accurate a model, the lower its FPR on near OOD (correlation, its sign turned; {method})"
+        text = f"The more accurate a model, the lower its FPR on near OOD ({method}; correlation x 100, its sign turned)"
         yield Claim(text, partial(_minus_r, method, NEAR), interval=partial(_minus_r_ends, method, NEAR))
     for method in DISTANCES:
-        text = f"On unit tests accuracy and FPR are not correlated (correlation, its sign turned; {method})"
+        text = f"On unit tests accuracy and FPR are not correlated ({method}; correlation x 100, its sign turned)"
         yield Claim(text, partial(_minus_r, method, UNIT), same=True, interval=partial(_minus_r_ends, method, UNIT))
-        text = f"A low FPR goes with accuracy less on unit tests than on near OOD (difference of correlations; {method})"
+        text = f"A low FPR goes with accuracy less on unit tests than on near OOD ({method}; difference of correlations x 100)"
         yield Claim(text, partial(_r, method, DIFFERENCE), interval=partial(_r_ends, method, DIFFERENCE))
     yield Claim(
         "Some of the more accurate half of the models fail unit tests by a distance (the most that one fails)", partial(_accurate, "failed", 0.0)
@@ -179,15 +181,15 @@ def paired(changes: Mapping[str, np.ndarray], units: np.ndarray) -> tuple[dict[s
     values, intervals = {"lower": 100 * float((changes["fpr"] < 0).mean())}, {}
     for name, change in changes.items():
         estimate = over_seeds([float(change[units == unit].mean()) for unit in np.unique(units)])
-        values[name] = estimate.value
+        values[f"{name}_change"] = estimate.value
         if estimate.interval is not None:
-            intervals[name] = estimate.interval
+            intervals[f"{name}_change"] = estimate.interval
     return values, intervals
 
 
 def _where(setting: str, label: str, cells: Cells) -> Key:
-    value = next(where[1] for where in cells.known if where[0] == setting and " - " in where[1])
-    return (setting, value, label, "fpr")
+    value = next(where[1] for where in cells.known if where[0] == setting and where[3] == "fpr_change")
+    return (setting, value, label, "fpr_change")
 
 
 def _less(setting: str, label: str, cells: Cells) -> float:
@@ -323,7 +325,7 @@ EXPERIMENTS = (
     Experiment(
         "vit-pretraining", PAPER, "The effect of label space, weight decay and learning rate", "The mean FPR of models by what they were pretrained on, with what weight decay, and at what rate "
         "they were fine-tuned; and the mean difference of models that differ in that alone.",
-        ("setting", "value", "on"), {**FIGURES, "lower": "pairs with a lower FPR, %"}, lambda stage: {name: partial(_effect, stage, name) for name in SETTINGS}, (), tuple(_settings_claims()),
+        ("setting", "value", "on"), {**FIGURES, **CHANGES}, lambda stage: {name: partial(_effect, stage, name) for name in SETTINGS}, (), tuple(_settings_claims()),
         here=HERE + " The intervals of differences are over pretrainings: two pairs of them for the label space and the decay, which differ in their random weights too, and four for the rate.",
         suite=SUITE, plot=Plot("value", "fpr", "on", "setting", "bars"),
     ),
