@@ -18,6 +18,7 @@ import trees
 from farfield import cli
 from farfield.data import suites
 from farfield.data.suites.writing import to_toml
+from farfield.errors import FarfieldWarning
 
 Run = Callable[..., tuple[int, str, str]]
 MODEL = """
@@ -181,6 +182,8 @@ def test_bench_on_a_published_suite(run: Run, tmp_path: Path) -> None:
     assert rows[("cifar100", "near")] == (40, 20) and rows[("mnist", "far")] == (40, 20) and rows[(None, "near")] == (40, 40)
     assert found["classifiers"][0]["class_names"][3] == "cat" and "covariate-shifted" in found["suites"][0]["note"]
     assert "calibrate" not in err  # the suite has calibration data
+    assert "cifar100 of openood-v1.5-cifar10-fs has 20 pictures and is to have 9,000" in err
+    assert any("is to have 9,000" in warning["message"] for warning in found["warnings"])
     limited = run(
         "bench", "--suite", "openood-v1.5-cifar10-fs", "--root", "root", *TEN, "--detector", "energy", "--limit", "12", "--json", "--out", "few"
     )
@@ -408,7 +411,11 @@ def test_a_suite_with_a_root_is_training_data(tmp_path: Path, monkeypatch: pytes
     from farfield.recipes.data import open_training
 
     trees.make("cifar10-sft", tmp_path, 12, patch=monkeypatch)
-    found = open_training("cifar10-sft", root=tmp_path)
+    with (
+        pytest.warns(FarfieldWarning, match="train of cifar10-sft has 12 pictures and is to have 50,000"),
+        pytest.warns(FarfieldWarning, match="test of cifar10-sft has 12 pictures and is to have 10,000"),
+    ):
+        found = open_training("cifar10-sft", root=tmp_path)
     assert found.classes == 10 and len(found.train) == 12 and len(found.val) == 12 and found.augmentations is None and found.taxonomy is None
     assert found.labels is not None and found.labels[3] == "cat"
 

@@ -26,7 +26,7 @@ from farfield.data.suites.definition import OOD, Pictures
 from farfield.data.suites.reading import NoiseTests, suite_of
 from farfield.data.suites.writing import to_toml
 from farfield.data.transforms import Preprocess
-from farfield.errors import InputError
+from farfield.errors import FarfieldWarning, InputError
 
 # The counts of shared reference tables and of the papers, written here a second time.
 COUNTS = {
@@ -172,8 +172,7 @@ def test_every_suite_is_read_from_each_of_its_places(name: str, place: int, tmp_
 
 
 def test_labels_are_read_from_the_lists_and_pictures_from_their_folder(tmp_path: Path) -> None:
-    trees.make("openood-v1.5-imagenet200-fs", tmp_path, 7)
-    suite = suites.load("openood-v1.5-imagenet200-fs", tmp_path)
+    suite = suite_of(trees.make("openood-v1.5-imagenet200-fs", tmp_path, 7), tmp_path)
     test = suite.split("test")
     assert test.labels.tolist() == [index % trees.USED for index in range(7)] * 4
     assert isinstance(test, Files) and test.root == tmp_path
@@ -190,7 +189,10 @@ def test_labels_are_read_from_the_lists_and_pictures_from_their_folder(tmp_path:
 def test_imagenet_in_folders_is_labelled_by_wordnet_id(tmp_path: Path) -> None:
     for wnid in ("n01440764", "n15075141", "n02086240"):
         trees.save(tmp_path / "imagenet" / "val" / wnid / "a picture.JPEG", 0, 20, np.random.default_rng(0))
-    test = suites.load("ninco", tmp_path).split("test")
+    with pytest.warns(
+        FarfieldWarning, match=r"test of ninco has 3 pictures and is to have 50,000, so figures are not those of the suite\. `farfield data verify`"
+    ):
+        test = suites.load("ninco", tmp_path).split("test")
     order = ImageNetInfo().label_names()
     assert [order[label] for label in test.labels.tolist()] == ["n01440764", "n02086240", "n15075141"]
     assert test.labels.tolist()[0] == 0 and test.labels.tolist()[-1] == 999
@@ -201,7 +203,8 @@ def test_imagenet_val_may_be_flat_with_a_list(tmp_path: Path) -> None:
     for index in range(3):
         trees.save(flat / f"ILSVRC2012_val_{index + 1:08d}.JPEG", 0, 20, np.random.default_rng(0))
     trees.write(tmp_path / "data_lists" / "imagenet2012_val_list.txt", "".join(f"val/ILSVRC2012_val_{i + 1:08d}.JPEG {65 * i}\n" for i in range(3)))
-    assert suites.load("mos-imagenet", tmp_path).split("test").labels.tolist() == [0, 65, 130]
+    with pytest.warns(FarfieldWarning, match="test of mos-imagenet has 3 pictures and is to have 50,000"):
+        assert suites.load("mos-imagenet", tmp_path).split("test").labels.tolist() == [0, 65, 130]
 
 
 def test_the_lists_of_mos_with_groups_are_read_as_they_are(tmp_path: Path) -> None:
@@ -221,11 +224,11 @@ def test_a_folder_that_is_no_class_is_named(tmp_path: Path) -> None:
 
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
-    trees.make("openood-v1.5-cifar10", tmp_path, 6)
+    suite = suite_of(trees.make("openood-v1.5-cifar10", tmp_path, 6), tmp_path)
     path = tmp_path / "benchmark_imglist" / "cifar10" / "test_cifar10.txt"
     path.write_text(path.read_text().replace(" 4\n", " 10\n"))
     with pytest.raises(InputError, match=r"0004\.png of test has label 10, and the model's classes are 0 to 9"):
-        suites.load("openood-v1.5-cifar10", tmp_path).split("test")
+        suite.split("test")
 
 
 def test_classes_of_ninco_are_parts_and_the_unit_tests_are_others(tmp_path: Path) -> None:
@@ -243,9 +246,8 @@ def test_classes_of_ninco_are_parts_and_the_unit_tests_are_others(tmp_path: Path
 
 
 def test_pick_takes_the_same_of_a_folder_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees.make("cifar10-sft", tmp_path, 12, patch=monkeypatch)
-    whole = suites.definition("cifar10-sft")
-    few = replace(whole, ood=tuple(replace(e, pictures=replace(e.pictures, pick=5)) if e.name == "Places365" else e for e in whole.ood))
+    whole = trees.make("cifar10-sft", tmp_path, 12, patch=monkeypatch)
+    few = replace(whole, ood=tuple(replace(e, pictures=replace(e.pictures, pick=5, count=5)) if e.name == "Places365" else e for e in whole.ood))
     first, again = (suite_of(few, tmp_path).ood[-1].load() for _ in range(2))
     every = suite_of(whole, tmp_path).ood[-1].load()
     assert len(every) == 12 and len(first) == 5 and first.paths == again.paths and set(first.paths) < set(every.paths)
@@ -256,8 +258,7 @@ def test_pick_takes_the_same_of_a_folder_each_time(tmp_path: Path, monkeypatch: 
 
 
 def test_torchvision_reads_cifar_and_checks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees.make("cifar100-sft", tmp_path, 8, patch=monkeypatch)
-    suite = suites.load("cifar100-sft", tmp_path)
+    suite = suite_of(trees.make("cifar100-sft", tmp_path, 8, patch=monkeypatch), tmp_path)
     train = suite.split("train")
     assert isinstance(train, Images) and tuple(train.images.shape) == (8, 3, 32, 32) and train.labels.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
     file = tmp_path / "cifar" / "cifar-100-python" / "train"

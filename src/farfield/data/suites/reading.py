@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,7 @@ from farfield.data.suites import classes as lists
 from farfield.data.suites import vision
 from farfield.data.suites.definition import PARTS, Definition, Pictures
 from farfield.data.transforms import as_pil
-from farfield.errors import InputError, nearest
+from farfield.errors import FarfieldWarning, InputError, nearest
 from farfield.stats import hashed
 
 
@@ -47,7 +48,10 @@ def read_split(definition: Definition, root: Path, split: str) -> Files | Images
     Raises:
         InputError: where there is nothing, or a label is no class of the suite.
     """
-    pieces = [_labelled(definition, root, split, chosen(pictures, root, labelled=True)) for pictures in definition.splits[split]]
+    pieces = []
+    for pictures in definition.splits[split]:
+        pieces.append(_labelled(definition, root, split, chosen(pictures, root, labelled=True)))
+        _count(definition, split, len(pieces[-1]), pictures)
     return pieces[0] if len(pieces) == 1 else joined(split, [piece for piece in pieces if isinstance(piece, Files)], root)
 
 
@@ -57,6 +61,7 @@ def read_ood(definition: Definition, root: Path, name: str, pictures: Pictures) 
     if found.reader == "noise":
         return NoiseTests(name, found.count or 1, found.size, partial(read_split, definition, root, "test"))
     data = raw(name, found, root, labelled=bool(found.parts))
+    _count(definition, name, len(data), pictures)
     if isinstance(data, Images):
         return replace(data, labels=torch.full((len(data),), -1))
     return replace(
@@ -101,6 +106,17 @@ def spans(folders: Sequence[str]) -> dict[str, slice]:
     """The run of rows of each folder; a folder's files lie together."""
     starts = [row for row, name in enumerate(folders) if row == 0 or folders[row - 1] != name]
     return {folders[start]: slice(start, end) for start, end in zip(starts, [*starts[1:], len(folders)], strict=True)}
+
+
+def _count(definition: Definition, name: str, count: int, pictures: Pictures) -> None:
+    """Warns where a set has not as many pictures as its suite says, so that no figure of it is taken for one of the suite."""
+    if pictures.count is not None and count != pictures.count:
+        warnings.warn(
+            f"{name} of {definition.name} has {count:,} pictures and is to have {pictures.count:,}, so figures are not those of the suite. "
+            "`farfield data verify` says what is missing.",
+            FarfieldWarning,
+            stacklevel=3,
+        )
 
 
 def _labelled(definition: Definition, root: Path, split: str, pictures: Pictures) -> Files | Images:
