@@ -335,9 +335,9 @@ def test_weights_are_found_in_the_folder_told_then_in_the_cache(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bit-s-r101x1", r"are not at hand\. Get BiT-S-R101x1\.npz from https://storage\S+BiT-S-R101x1\.npz, and put it in \S+weights \(or in \$FARFIELD_WEIGHTS\) or give it as"),
-        ("openood-cifar10-s1", r"Get cifar10_resnet18\S+/s1/best\.ckpt from https://drive\S+ \(cifar10_res18_v1\.5\.zip, to be unpacked\)"),
-        ("vgg11-cifar10", r"None were published .*Give your own as --weights, or train it: farfield train \.\.\. zoo:vgg11-cifar10\. Random weights"),
+        ("bit-s-r101x1", r"are not at hand\. Get it from https://storage\S+BiT-S-R101x1\.npz and put it at \S+weights/BiT-S-R101x1\.npz \(or below \$FARFIELD_WEIGHTS\), or give it as"),
+        ("openood-cifar10-s1", r"from https://drive\S+ \(cifar10_res18_v1\.5\.zip, to be unpacked\) and put it at \S+weights/cifar10_resnet18\S+/s1/best\.ckpt"),
+        ("vgg11-cifar10", r"None were published .*Give your own as --weights, or train it: farfield train --model zoo:vgg11-cifar10\. Random weights"),
         ("bit-s-r101x", r"There is no zoo:bit-s-r101x; did you mean 'bit-s-r101x[13]'\? `farfield models` lists"),
     ],
 )  # fmt: skip
@@ -345,6 +345,12 @@ def test_weights_that_are_not_here_say_where_they_are_had(name: str, message: st
     with pytest.raises(ff.InputError, match=message) as told:
         ff.Classifier.load(f"zoo:{name}")
     assert "\n" not in str(told.value)
+
+
+def test_where_to_put_them_is_the_folder_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FARFIELD_WEIGHTS", str(tmp_path / "mine"))
+    with pytest.raises(ff.InputError, match=rf"and put it at {tmp_path}/mine/BiT-S-R50x1\.npz, or give it as --weights\."):
+        ff.Classifier.load("zoo:bit-s-r50x1")
 
 
 def test_what_torchvision_publishes_it_fetches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

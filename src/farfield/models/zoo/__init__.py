@@ -136,8 +136,6 @@ def at_hand(found: Entry) -> Path | None:
 def where(name: str, found: Entry) -> str:
     """Where the weights of a classifier are had, as the end of a sentence about their lack."""
     if found.file is None:
-        return f"None were published ({found.note.rstrip('.')}). Give your own as --weights, or train it: farfield train ... zoo:{name}."
-    return (
-        f"Get {found.file} from {found.address}, and put it in {weights_folders()[0]} "
-        f"{'' if os.environ.get('FARFIELD_WEIGHTS') else '(or in $FARFIELD_WEIGHTS) '}or give it as --weights."
-    )
+        return f"None were published ({found.note}). Give your own as --weights, or train it: farfield train --model zoo:{name}."
+    elsewhere = "" if os.environ.get("FARFIELD_WEIGHTS") else " (or below $FARFIELD_WEIGHTS)"
+    return f"Get it from {found.address} and put it at {weights_folders()[0] / found.file}{elsewhere}, or give it as --weights."
