@@ -20,7 +20,7 @@ def drawn(plot: Plot, keys: Sequence[str], figures: Mapping[str, str], ours: Cel
     if not mine:
         return None
     every = [*mine, *theirs]
-    numeric = plot.x in figures or all(number(point["x"]) is not None for point in every)
+    numeric = plot.kind != "bars" and (plot.x in figures or all(number(point["x"]) is not None for point in every))
     digits = digits_of(plot.y, ours, paper)
     for point in every:
         point["text"] = said(point.pop("cell"), digits, paper=False)

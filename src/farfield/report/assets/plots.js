@@ -2,6 +2,7 @@
 
 const STYLE = {
   background: null,
+  aria: false, // a plot says itself what it is; and descriptions are expressions, which not every title can be put into
   font: "system-ui, sans-serif",
   view: { stroke: null },
   axis: {
