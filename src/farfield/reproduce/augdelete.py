@@ -21,6 +21,7 @@ from farfield.reproduce.diagnosing import (
     WITH_ACCURACY,
     deleted,
     judged,
+    mended,
     network,
     pretrained,
     under,
@@ -151,9 +152,7 @@ SCORES = ("maxlogit", "ash-s:p=90+energy", "knn", "nnguide")
 def _pretrained(stage: Stage, which: str) -> Network:
     row, version = ("cross-entropy", 1) if which == "v1" else ("v2, longer", 2)
     start = pretrained(stage, row, version=version)
-    if "AugDelete" not in which:
-        return start
-    return stage.network(f"{row}, AugDelete", "") if stage.glyphs else stage.augdelete(start, stage.suite(LARGE))
+    return mended(stage, row, start, stage.suite(LARGE)) if "AugDelete" in which else start
 
 
 def _scores(stage: Stage, which: str) -> Iterable[Record]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
-from farfield.classifier import Transform
 from farfield.collect import collect
 from farfield.data.images import Suite
-from farfield.errors import InputError
 from farfield.metrics import auroc, decrement_gap, predicted_auroc, relative_decrement
 from farfield.outputs import Outputs
+from farfield.recipes.catalogue import OPENOOD
 from farfield.reproduce.base import Cell, Cells, Claim, Experiment, Plot, Record, printed
 from farfield.reproduce.figures import Scored, records, weights_of
+from farfield.reproduce.mixtures import Mixed, partners
 from farfield.reproduce.networks import ROWS
 from farfield.reproduce.stage import Network, Stage, loaded
-from farfield.training.mixing import mixup
 
 PAPER = "Xiong et al., ICCV 2025"
 SUITE, LARGE = "openood-v1.5-imagenet200", "openood-v1.5-imagenet"
@@ -30,16 +28,8 @@ PLAIN, FRESH = "zoo:openood-resnet18-imagenet200", "timm:resnet18"
 # The paper trains the techniques of the second recipe as OpenOOD trains its networks; what makes a technique itself stays.
 AUGMENTATIONS = ("label-smoothing", "mixup", "cutmix", "erasing", "trivial", "v2")
 TECHNIQUES = ("weight-decay", "ema", "long")
-SCHEDULE: Mapping[str, Any] = {
-    "epochs": 100,
-    "batch_size": 256,
-    "lr": 0.1,
-    "schedule": "cosine",
-    "drops": (),
-    "warmup": 0.0,
-    "nesterov": True,
-    "weight_decay": 5e-4,
-}
+SETTINGS = ("epochs", "batch_size", "lr", "schedule", "drops", "warmup", "nesterov", "weight_decay")
+SCHEDULE: Mapping[str, Any] = {name: getattr(OPENOOD, name) for name in SETTINGS}
 OWN: Mapping[str, tuple[str, ...]] = {"long": ("epochs",), "weight-decay": ("weight_decay",), "v2": ("weight_decay",)}
 NAMES = {
     "cross-entropy": "v1", "label-smoothing": "label smoothing", "mixup": "mixup", "cutmix": "CutMix", "erasing": "random erasing", "trivial": "TrivialAugment",
@@ -64,10 +54,14 @@ def network(stage: Stage, row: str) -> Network:
     return stage.trained(row, FRESH, stage.suite(SUITE), change=change, options=options)
 
 
+def mended(stage: Stage, row: str, start: Network, suite: Suite) -> Network:
+    """A network after AugDelete; on Glyphs a row of its own."""
+    return stage.network(f"{row}, AugDelete", "") if stage.glyphs else stage.augdelete(start, suite)
+
+
 def deleted(stage: Stage, row: str) -> Network:
-    """The same after AugDelete."""
-    name = f"{row}, AugDelete"
-    return stage.network(name, "") if stage.glyphs and name in ROWS else stage.augdelete(network(stage, row), stage.suite(SUITE))
+    """`network` after AugDelete."""
+    return mended(stage, row, network(stage, row), stage.suite(SUITE))
 
 
 def judged(stage: Stage, some: Network, detectors: Sequence[str], suite: Suite) -> list[Record]:
@@ -106,32 +100,26 @@ def pretrained(stage: Stage, row: str, name: str = "resnet50", version: int = 1)
 def _both(stage: Stage, architecture: str, recipe: str, row: str, name: str, version: int) -> Iterable[Record]:
     """A network as it is, and after AugDelete."""
     suite, start = stage.suite(LARGE), pretrained(stage, row, name, version)
-    after = stage.network(f"{row}, AugDelete", "") if stage.glyphs else stage.augdelete(start, suite)
-    return [
-        *under(judged(stage, start, ("maxlogit",), suite), architecture, recipe),
-        *under(judged(stage, after, ("maxlogit",), suite), architecture, f"{recipe} + AugDelete"),
-    ]
+    found = under(judged(stage, start, ("maxlogit",), suite), architecture, recipe)
+    return found + under(judged(stage, mended(stage, row, start, suite), ("maxlogit",), suite), architecture, f"{recipe} + AugDelete")
 
 
 def _figure_1(stage: Stage) -> Mapping[str, Cell]:
     if stage.glyphs:
         rows = {"v1": "cross-entropy", "v2*": "v2", "v2": "v2, longer"}
-        return {recipe: partial(_both, stage, "ResNet", recipe, row, "", 1) for recipe, row in rows.items()}
+        return {row: partial(_both, stage, "ResNet", recipe, row, "", 1) for recipe, row in rows.items()}
     if stage.model:
         return {stage.model: partial(_both, stage, stage.model, "v2", "", "", 1)}
     first = {f"{shown}, v{v}": partial(_both, stage, shown, f"v{v}", "", name, v) for shown, name in BOTH.items() for v in (1, 2)}
     return first | {shown: partial(_both, stage, shown, "v2", "", name, 1) for shown, name in SECOND.items()}
 
 
-def least(of: Callable[[str], Mapping[str, float | None]], names: Iterable[str], better: str, worse: str) -> float:
-    """The least by which one figure is above another, over all names that have both."""
-    pairs = [(told[better], told[worse]) for told in map(of, names)]
-    return min(a - b for a, b in pairs if a is not None and b is not None)
-
-
 def _over_architectures(figure: str, better: str, worse: str) -> Callable[[Cells], float]:
+    """The least by which one recipe is above another, over the architectures that have both."""
+
     def difference(cells: Cells) -> float:
-        return least(lambda name: {recipe: cells.get(name, recipe, "average", figure) for recipe in (better, worse)}, cells.names(0), better, worse)
+        pairs = [tuple(cells.get(name, recipe, "average", figure) for recipe in (better, worse)) for name in cells.names(0)]
+        return min(a - b for a, b in pairs if a is not None and b is not None)
 
     return difference
 
@@ -242,55 +230,7 @@ SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 MIXERS = ("cross-entropy", "mixup", "regmixup", "augrevise")
 
 
-def partners(labels: Int64[Tensor, " n"], seed: int = 0) -> Int64[Tensor, " n"]:
-    """For each sample another one with another label, at random.
-
-    Raises:
-        InputError: where all have one label.
-
-    >>> partners(torch.tensor([0, 0, 1]))[:2]
-    tensor([2, 2])
-    """
-    if (labels == labels[:1]).all():
-        raise InputError("Pictures of different labels are to be mixed, and all test pictures have one label.")
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(len(labels), labels.shape, generator=generator)
-    while (same := labels[chosen] == labels).any():
-        chosen[same] = torch.randint(len(labels), (int(same.sum()),), generator=generator)
-    return chosen
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Mixtures of pairs of pictures, `(1 - share) x + share x'`, as a classifier's input.
-
-    Args:
-        pictures: a data set.
-        transform: the classifier's; it is affine in pixels, so that what it makes is mixed as pixels are.
-        first: `(n,)` rows of the pictures.
-        second: `(n,)` rows of what is mixed in.
-        share: of the second.
-    """
-
-    pictures: Any
-    transform: Transform
-    first: Int64[Tensor, " n"]
-    second: Int64[Tensor, " n"]
-    share: float
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    def __getitem__(self, index: int) -> Tensor:
-        one, other = (self.transform(_picture(self.pictures[int(rows[index])])) for rows in (self.first, self.second))
-        return mixup(one, other, self.share)
-
-
-def _picture(item: Any) -> Any:
-    return item[0] if isinstance(item, tuple | list) else item
-
-
-def _as_it_is(picture: Any) -> Any:
+def _as_it_is(picture: Tensor) -> Tensor:
     return picture
 
 

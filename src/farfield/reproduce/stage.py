@@ -237,8 +237,8 @@ class Stage:
         folder = self.place / "finetuned" / slug(name)
         if not (folder / "model.safetensors").exists():
             data = self.training(suite)  # on Glyphs the renderings of the first epoch, which differ by seed
-            said = collect(start.classifier, data.train, out=self.place / "store", name="train", progress=self.progress)
-            data = replace(data, train=said, drawn=None)
+            train = collect(start.classifier, data.train, out=self.place / "store", name="train", progress=self.progress)
+            data = replace(data, train=train, drawn=None)
             recipes.augdelete(
                 copy.deepcopy(start.classifier), recipes.Setting(start.source, data, start.name), folder, fraction=fraction, seed=self.seed
             )
