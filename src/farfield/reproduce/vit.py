@@ -16,7 +16,7 @@ from farfield.reproduce.networks import slug
 from farfield.reproduce.pool import MEMBERS, Member, Pool, pairs, published
 from farfield.reproduce.stage import Network, Stage
 from farfield.reproduce.study import KINDS, METHODS, NEAR, UNIT, correlations, gathered, judged, labels, look, on, upper_half
-from farfield.reproduce.verdicts import over_seeds
+from farfield.reproduce.verdicts import Estimate, over_seeds
 
 PAPER = "Mueller and Hein, 2024"
 SUITE = "ninco"
@@ -62,6 +62,13 @@ def columns(stage: Stage, some: Iterable[Member]) -> dict[tuple[str, str], np.nd
     return gathered(told(stage, one.name) for one in some)
 
 
+def _mean(values: Sequence[float]) -> Estimate:
+    """The mean with its interval by Student's t. A `KeyError` where there is nothing."""
+    if not values:
+        raise KeyError("no figures")
+    return over_seeds(values)
+
+
 def _negated(ends: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if ends is None else (-ends[1], -ends[0])
 
@@ -103,8 +110,8 @@ def _minus_r(method: str, kind: str, cells: Cells) -> float:
 
 
 def _r_ends(method: str, kind: str, cells: Cells) -> tuple[float, float] | None:
-    low, high = cells.interval("all", CORRELATION, on(method, kind), "pearson")
-    return 100 * low, 100 * high
+    found = cells.ends.get(("all", CORRELATION, on(method, kind), "pearson"))
+    return None if found is None else (100 * found[0], 100 * found[1])
 
 
 def _minus_r_ends(method: str, kind: str, cells: Cells) -> tuple[float, float] | None:
@@ -243,11 +250,11 @@ def _gains(cells: Cells) -> list[float]:
 
 
 def _gain(cells: Cells) -> float:
-    return over_seeds(_gains(cells)).value
+    return _mean(_gains(cells)).value
 
 
 def _gain_ends(cells: Cells) -> tuple[float, float] | None:
-    return over_seeds(_gains(cells)).interval
+    return _mean(_gains(cells)).interval
 
 
 def _lead(cells: Cells) -> float:
@@ -297,11 +304,11 @@ def _saved(over: str, label: str, sign: int, cells: Cells) -> list[float]:
 
 
 def _saving(over: str, label: str, sign: int, cells: Cells) -> float:
-    return over_seeds(_saved(over, label, sign, cells)).value
+    return _mean(_saved(over, label, sign, cells)).value
 
 
 def _saving_ends(over: str, label: str, sign: int, cells: Cells) -> tuple[float, float] | None:
-    return over_seeds(_saved(over, label, sign, cells)).interval
+    return _mean(_saved(over, label, sign, cells)).interval
 
 
 def _soup_claims() -> Iterable[Claim]:
