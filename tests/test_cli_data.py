@@ -333,7 +333,7 @@ def test_the_wrong_order_of_classes_is_seen(run: Run, tmp_path: Path) -> None:
         ({"--id-train": "list.txt"}, "has label 7, and the model's classes are 0 to 2"),
         ({"--model": "python:my_tints:nett"}, "my_tints has no function 'nett'; did you mean 'net'?"),
         ({"--model": "tim:resnet18"}, "No classifier 'tim:resnet18' ships"),
-        ({"--model": "x.pt"}, "x.pt is a pickle"),
+        ({"--model": "x.pt"}, "x.pt holds weights and does not say of which architecture"),
         ({"--detector": "mahalanobi"}, "There is no detector 'mahalanobi'; did you mean 'mahalanobis'?"),
         ({"--detector": "reac+energy"}, "There is no shaper 'reac'; did you mean 'react'?"),
         ({"--detector": "knn:kk=3"}, "knn has no option 'kk'; did you mean 'k'?"),
@@ -345,7 +345,7 @@ def test_the_wrong_order_of_classes_is_seen(run: Run, tmp_path: Path) -> None:
         ({"--limit": "0"}, "Invalid value for '--limit'"),
         ({"--class-map": "nowhere.txt"}, "The class map nowhere.txt cannot be read"),
         ({"--out": "list.txt/out"}, "The folder list.txt/out cannot be made"),
-        ({"--weights": "w.safetensors"}, "`weights` are for timm: and torchvision: models"),
+        ({"--weights": "w.safetensors"}, "`weights` are for timm:, torchvision: and zoo: models"),
         ({"--id-test": "somebody"}, "are of another model than tints"),
     ],
 )
@@ -549,7 +549,7 @@ def test_a_store_is_found_again_by_another_command(run: Run, tmp_path: Path, det
         (("score", "d.safetensors", "train.npz", "--model", "timm:resnet18"), "--model does nothing"),
         (("bench", "--id-test", "train.npz", "--far", "a=train.npz", "--preprocess", "crop=8"), "--preprocess is of a model, and none is named"),
         (("bench", "--id-test", "train.npz", "--far", "a=train.npz", "--class-map", "map.txt"), "the ID data have no class folders"),
-        (("bench", "--model", "glyphs-200-vit", "--random-weights"), "Random weights are for timm:, torchvision: and hf: models"),
+        (("bench", "--model", "glyphs-200-vit", "--random-weights"), "Random weights are for timm:, torchvision:, hf: and zoo: models"),
         (
             ("score", "d.safetensors", "test", "--model", "python:my_tints:net", "--device", "privateuseone"),
             "There is no device 'privateuseone' here",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from farfield import detectors
+from farfield.data import suites
 from farfield.detectors import CATALOGUE, SHAPERS
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,13 @@ def test_the_page_of_training_is_what_its_script_writes_and_its_loop_runs() -> N
     exec(loop, said)
     norm = said["moved"]
     assert isinstance(norm, list) and [p.numel() for p in norm] == [8, 8]
+
+
+def test_the_page_of_suites_is_what_its_script_writes() -> None:
+    page = (ROOT / "docs" / "suites.md").read_text("utf-8")
+    assert page == runpy.run_path(str(ROOT / "docs" / "suites.py"))["page"](), "run `python docs/suites.py`"
+    for name in suites.NAMES:
+        assert f"| `{name}` |" in page
 
 
 @pytest.mark.parametrize("name", ["tutorial-model", "tutorial-detector"])

@@ -26,7 +26,7 @@ LEVELS: list[dict[str, set[str]]] = [
         "collect": {"classifier", "store", "data", "loading", "taps"},
         "detectors": {"taps"},
     },
-    {"benchmark": {"inputs"}, "testing": set(), "inputs": set(), "choose": {"benchmark", "inputs"}, "recipes": {"inputs"}},
+    {"benchmark": {"inputs"}, "testing": set(), "inputs": set(), "choose": {"benchmark", "inputs"}, "recipes": {"inputs"}, "overlap": set()},
     {"report": set(), "compare": set()},
     {"reproduce": set()},
     {"cli": set(), "__main__": {"cli"}},

@@ -620,7 +620,7 @@ def test_data_that_cannot_be_trained_on(tree: Path, runs: Path, tmp_path: Path) 
         ((str(tree), str(tmp_path / "other")), {"classifier": resnet}, "The folder 'cyan' of .* is no class of the training data"),
         ((str(tree),), {"class_map": tmp_path / "map.json", "classifier": resnet}, "as class 9, and the model's own labels have it as class 1"),
         ((str(tree),), {"class_map": tmp_path / "lacks.json"}, "The class map has no class 'red'"),
-        (("glyphs-200",), {"root": tree}, "--class-map and --root are for folders and lists"),
+        (("glyphs-200",), {"root": tree}, "--root is where data lie, and glyphs-200 is drawn"),
     ):
         with pytest.raises(InputError, match=message):
             open_training(*arguments, **more)

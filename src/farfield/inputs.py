@@ -6,8 +6,8 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from farfield.classifier import Classifier
 from farfield.collect import contents
 from farfield.data.files import Files, folder, is_picture
 from farfield.data.hub import Hub, load_hub
-from farfield.data.images import Images
+from farfield.data.images import Images, Suite, kept_parts
 from farfield.data.lists import image_list
 from farfield.data.order import with_classes
 from farfield.detectors.base import Detector
@@ -281,6 +281,8 @@ class Some:
     dataset: Pictures
     rows: tuple[int, ...]
     name: str
+    parts: Mapping[str, slice] = field(default_factory=dict)
+    part_group: str = "unit-test"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -310,8 +312,22 @@ def limited(data: Data, limit: int | None) -> Data:
         return data.only(rows.tolist())
     if isinstance(data, Images):
         clusters = None if data.clusters is None else data.clusters[rows]
-        return replace(data, images=data.images[rows], labels=data.labels[rows], clusters=clusters, parts={})
-    return Some(data, tuple(rows.tolist()), str(getattr(data, "name", type(data).__name__)))
+        return replace(data, images=data.images[rows], labels=data.labels[rows], clusters=clusters, parts=kept_parts(data.parts, rows))
+    parts = kept_parts(getattr(data, "parts", {}), rows)
+    return Some(data, tuple(rows.tolist()), str(getattr(data, "name", type(data).__name__)), parts, getattr(data, "part_group", "unit-test"))
+
+
+def limited_suite(suite: Suite, limit: int | None) -> Suite:
+    """A suite of whose every set at most `limit` samples are read."""
+    if limit is None:
+        return suite
+
+    def few(load: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: limited(load(), limit)
+
+    splits = {name: few(load) for name, load in suite.splits.items()}
+    ood, validation = ([replace(entry, load=few(entry.load)) for entry in sets] for sets in (suite.ood, suite.validation))
+    return replace(suite, splits=splits, ood=tuple(ood), validation=tuple(validation), drawn=None)
 
 
 def unlabelled(data: Data) -> Data:

@@ -49,6 +49,7 @@ class Gathered:
         outputs: in memory or stored.
         clusters: which pictures share a source; `None` where each stands for itself.
         parts: runs of rows that are also reported alone.
+        part_group: the group of their rows: `unit-test`, or `class`.
         contents: a hash of the data, by which two runs know that they saw the same; `None` where it is not known.
         failed: what could not be read.
         data: the pictures; `None` where outputs were given.
@@ -60,6 +61,7 @@ class Gathered:
     contents: str | None = None
     failed: tuple[Failure, ...] = ()
     data: Any = None
+    part_group: str = "unit-test"
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def gather(
             f"{facts_of(stored.folder)['contents']} without {[failure.row for failure in failed]}",
             failed,
             data,
+            getattr(data, "part_group", "unit-test"),
         )
     return found
 

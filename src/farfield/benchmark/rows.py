@@ -14,6 +14,7 @@ from farfield.benchmark.results import Row
 
 SIGNIFICANT = 0.05
 MEANS = ("near", "far")
+CLASS, CLASSES = "class", "classes"  # the groups of the rows of a set's classes, and of the mean over them
 
 
 @dataclass
@@ -26,17 +27,26 @@ class ScoredSet:
     parts: Mapping[str, slice]
     placements: metrics.Placements
     acceptance: metrics.Acceptance | None = None
+    part_group: str = "unit-test"
 
 
-def scored(s_in: np.ndarray, drawn: np.ndarray, scores: Tensor, group: str, clusters: Tensor | None, parts: Mapping[str, slice]) -> ScoredSet:
+def scored(
+    s_in: np.ndarray,
+    drawn: np.ndarray,
+    scores: Tensor,
+    group: str,
+    clusters: Tensor | None,
+    parts: Mapping[str, slice],
+    part_group: str = "unit-test",
+) -> ScoredSet:
     """A set with its placements among the ID scores; `drawn` are their `threshold_draws`."""
     s_out = scores.double().numpy()
     sources = None if clusters is None else clusters.numpy()
-    return ScoredSet(group, s_out, sources, parts, metrics.placements(s_in, s_out), metrics.acceptance(s_in, s_out, drawn=drawn))
+    return ScoredSet(group, s_out, sources, parts, metrics.placements(s_in, s_out), metrics.acceptance(s_in, s_out, drawn=drawn), part_group)
 
 
 def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: Mapping[str, ScoredSet]) -> list[Row]:
-    """A row for each set and part of a set, then one for the mean of each group."""
+    """A row for each set and part of a set, one for the mean over the classes of a set, then one for the mean of each group."""
 
     def row(ood: str | None, group: str, members: Sequence[ScoredSet]) -> Row:
         outs = [member.scores for member in members]
@@ -61,10 +71,13 @@ def rows_of(classifier: str, detector: str, suite: str, s_in: np.ndarray, sets: 
         )
 
     rows = [row(name, scored.group, [scored]) for name, scored in sets.items()]
-    for scored in sets.values():
-        for part, span in scored.parts.items():
-            piece = scored.scores[span]
-            rows.append(row(part, "unit-test", [ScoredSet("unit-test", piece, None, {}, metrics.placements(s_in, piece))]))
+    for name, scored in sets.items():
+        group = scored.part_group
+        pieces = {part: scored.scores[span] for part, span in scored.parts.items() if span.stop > span.start}
+        alone = {part: ScoredSet(group, piece, None, {}, metrics.placements(s_in, piece)) for part, piece in pieces.items()}
+        rows += [row(part, group, [piece]) for part, piece in alone.items()]
+        if group == CLASS and len(alone) > 1:
+            rows.append(row(f"{name} by class", CLASSES, list(alone.values())))
     groups = [(group, [scored for scored in sets.values() if scored.group == group]) for group in MEANS]
     return rows + [row(None, group, members) for group, members in groups if members]
 

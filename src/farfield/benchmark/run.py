@@ -207,7 +207,7 @@ def _judge(
                 s_in = scores["test"].double().numpy()
                 drawn = metrics.threshold_draws(s_in)
                 entries = {o.name: (o.group, gathered[o.name]) for o in suite.ood}
-                sets = {key: scored(s_in, drawn, scores[key], group, e.clusters, e.parts) for key, (group, e) in entries.items()}
+                sets = {key: scored(s_in, drawn, scores[key], group, e.clusters, e.parts, e.part_group) for key, (group, e) in entries.items()}
                 results.rows += rows_of(classifier, name, suite.name, s_in, sets)
         except InputError as error:
             results.refused.append({"classifier": classifier, "detector": name, "reason": str(error)})

@@ -142,16 +142,17 @@ class Classifier:
         """A classifier by name.
 
         Args:
-            name: one that ships (`glyphs-200-resnet`), a Farfield classifier file or a folder with one, `timm:NAME`,
-                `torchvision:NAME[:WEIGHTS]`, `hf:NAME` (a name on the hub, or a folder), or `python:module:function`, a function that
+            name: one that ships (`glyphs-200-resnet`), a Farfield classifier file or a folder with one, `zoo:NAME` (the papers', see
+                `farfield.models.zoo`), `timm:NAME`, `torchvision:NAME[:WEIGHTS]`, `hf:NAME` (a name on the hub, or a folder), or `python:module:function`, a function that
                 returns a `Classifier`, or a module and its transform.
-            weights: your own, for `timm:` and `torchvision:`, as safetensors; the number of classes is read from them.
+            weights: your own, for `timm:`, `torchvision:` and `zoo:`: safetensors, a checkpoint of `torch.save` with tensors alone, or Google's
+                npz; the number of classes is read from them.
             transform: from a picture to the model's input; the model's own by default.
             random_weights: do not fetch weights (a dry run).
             device: where to put it.
 
         Raises:
-            InputError: for an unknown name, weights that cannot be fetched or do not fit, and pickles.
+            InputError: for an unknown name, weights that cannot be fetched or do not fit, and pickles of more than tensors.
 
         >>> Classifier.load("glyphs-200-resnet").head.weight.shape
         torch.Size([200, 128])

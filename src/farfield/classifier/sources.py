@@ -1,39 +1,44 @@
-"""Classifiers by name: those that ship, files of ours, timm, torchvision, Hugging Face, and a user's own function."""
+"""Classifiers by name: those that ship, files of ours, the papers', timm, torchvision, Hugging Face, and a user's own function."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from farfield import models, plugins
-from farfield.classifier.classifier import Classifier, Transform
+from farfield.classifier.checkpoints import PICKLES, classes_of, fill, last_layer, read_weights, skeleton
+from farfield.classifier.classifier import Classifier, Transform, blocks_of
 from farfield.classifier.surgery import new_head
 from farfield.data.transforms import FromPictures, Normalize, Preprocess
 from farfield.errors import InputError, nearest
+from farfield.models import zoo
 
-PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin", ".th")
-KINDS = ("timm", "torchvision", "hf", "python")  # of models from elsewhere
+FETCHED = ("timm", "torchvision", "hf", "zoo")  # kinds of models whose weights are no part of what builds them
+KINDS = (*FETCHED, "python")  # of models from elsewhere
 DRY_RUN = "Check the name and the connection, or ask for random weights (--random-weights) for a dry run."
 
 
 def load(cls: type[Classifier], name: str, *, weights: str | None, transform: Transform | None, random_weights: bool) -> Classifier:
     """The classifier a name means; see `Classifier.load`."""
     kind, colon, rest = name.partition(":")
-    if weights is not None and (random_weights or kind not in ("timm", "torchvision")):
-        raise InputError(f"`weights` are for timm: and torchvision: models, and not together with random ones; got {name!r} and {weights}.")
-    if colon and kind in ("timm", "torchvision", "hf"):
+    if weights is not None and (random_weights or kind not in ("timm", "torchvision", "zoo")):
+        raise InputError(f"`weights` are for timm:, torchvision: and zoo: models, and not together with random ones; got {name!r} and {weights}.")
+    if colon and kind == "zoo":
+        return _zoo(cls, rest, weights, transform, random_weights)
+    if colon and kind in FETCHED:
         given = None if weights is None else read_weights(weights)
-        makers: dict[str, Callable[..., Classifier]] = {"timm": _timm, "torchvision": _torchvision, "hf": _hugging_face}
-        return makers[kind](cls, rest, name, given, transform, random_weights)
+        return _MAKERS[kind](cls, rest, name, given, transform, random_weights)
     if random_weights:
-        raise InputError(f"Random weights are for timm:, torchvision: and hf: models, whose own would be fetched; {name!r} has its own at hand.")
+        raise InputError(
+            f"Random weights are for timm:, torchvision:, hf: and zoo: models, whose own would be fetched; {name!r} has its own at hand."
+        )
     if colon and kind == "python":
         return _python(cls, rest, transform)
     return _farfield(cls, name, transform)
@@ -59,8 +64,11 @@ def _farfield(cls: type[Classifier], name: str, transform: Transform | None) -> 
 def file_of(name: str) -> Path:
     """The file of a classifier that Farfield wrote or ships."""
     path = Path(name)
-    if path.suffix in PICKLES:
-        raise refuse_pickle(path)
+    if path.suffix in PICKLES or path.suffix == ".npz":
+        raise InputError(
+            f"{path} holds weights and does not say of which architecture. Name that, and give the file as its weights: --model timm:NAME --weights {path}, "
+            "likewise torchvision:NAME and zoo:NAME."
+        )
     if path.is_dir():
         if not (path / "model.safetensors").exists():
             raise InputError(f"The folder {path} holds no classifier: there is no model.safetensors in it.")
@@ -70,7 +78,7 @@ def file_of(name: str) -> Path:
     if name not in models.SHIPPED:
         raise InputError(
             f"No classifier {name!r} ships with Farfield{nearest(name, models.SHIPPED)} There are {', '.join(models.SHIPPED)}; "
-            "others are timm:NAME, torchvision:NAME, hf:NAME, python:module:function, or a .safetensors file."
+            "others are zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME, python:module:function, or a .safetensors file."
         )
     return models.shipped_path(name)
 
@@ -95,87 +103,17 @@ def _trained(
         )
     if transform is None and facts.get("preprocess") is not None:
         transform = Preprocess.parse(str(facts["preprocess"]))
-    fetched = source.partition(":")[0] in ("timm", "torchvision", "hf")
+    fetched = source.partition(":")[0] in FETCHED
     made = load(cls, source, weights=None, transform=transform, random_weights=fetched)
     new_head(made, classes, None if groups is None else torch.tensor(groups))
     labels = facts.get("labels")
     made.name, made.labels = name, tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == classes else None
-    _fill(
+    fill(
         made.module,
         {key: value.to(made.module.state_dict()[key].dtype) if key in made.module.state_dict() else value for key, value in weights.items()},
         str(path),
     )
     return made
-
-
-def refuse_pickle(path: Path) -> InputError:
-    """Why a pickle is not read, and how to make something that is."""
-    return InputError(
-        f"{path} is a pickle, which can run any code when it is read, so Farfield does not read it. Convert it once, where you trust it: python -c "
-        f"\"import torch; from safetensors.torch import save_file; w = torch.load('{path}', weights_only=True); "
-        f"save_file({{k: v.contiguous() for k, v in w.get('state_dict', w).items()}}, '{path.with_suffix('.safetensors')}')\", "
-        "and give it as the weights of a timm: or torchvision: model."
-    )
-
-
-def is_pickle(path: Path) -> bool:
-    """Whether a file begins as a pickle does, or the archive of pickles that `torch.save` writes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(2) in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
-    except OSError:
-        return False
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; of a training checkpoint, those of the model.
-
-    Raises:
-        InputError: when the file is missing, a pickle, or broken.
-    """
-    path = Path(path)
-    if path.suffix in PICKLES or is_pickle(path):
-        raise refuse_pickle(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is not a mapping)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"The weights {path} cannot be read: {error}. Give a safetensors file.") from error
-    if any(key.startswith("optimizer.") for key in tensors):
-        tensors = {key: value for key, value in tensors.items() if key.startswith("model.")}
-    for prefix in ("model.", "module."):
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
-
-
-def _fill(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    """Loads weights that must fit in every name and shape."""
-    own = module.state_dict()
-    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    wrong = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
-    if missing or unknown or wrong:
-        told = [("lack", missing), ("have the unknown", unknown), ("have in another shape", sorted(wrong))]
-        said = "; ".join(f"they {what} {len(keys)} tensor{'s' * (len(keys) > 1)}, first `{keys[0]}`" for what, keys in told if keys)
-        raise InputError(f"The weights do not fit {name}: {said}. They are of another architecture or number of classes.")
-    module.load_state_dict(weights)
-
-
-def _last_layer(build: Callable[..., nn.Module], name: str) -> str:
-    """The name of the last linear layer or convolution of an architecture, which is torchvision's classifier."""
-    with torch.device("meta"):
-        module = build(name, weights=None)
-    names: list[str] = [key for key, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
-    return names[-1]
-
-
-def _outputs_of(weights: dict[str, Tensor], keys: Sequence[str]) -> int | None:
-    """How many classes weights have, by the tensor of the head: one of `keys`, or the last matrix."""
-    for key in keys:
-        if f"{key}.weight" in weights:
-            return len(weights[f"{key}.weight"])
-    matrices = [value for key, value in weights.items() if value.ndim == 2 and key.endswith("weight")]
-    return len(matrices[-1]) if matrices else None
 
 
 def _unfetched(name: str, error: Exception) -> InputError:
@@ -205,7 +143,7 @@ def _timm(
     if weights is not None:
         config: Any = timm.get_pretrained_cfg(model)
         heads = getattr(config, "classifier", None) or ()
-        options["num_classes"] = _outputs_of(weights, (heads,) if isinstance(heads, str) else tuple(heads))
+        options["num_classes"] = classes_of(weights, (heads,) if isinstance(heads, str) else tuple(heads))
     try:
         module: Any = timm.create_model(
             model, pretrained=weights is None and not random_weights, **{k: v for k, v in options.items() if v is not None}
@@ -213,7 +151,7 @@ def _timm(
     except Exception as error:  # the hub's client raises many kinds for "not reachable"
         raise _unfetched(name, error) from error
     if weights is not None:
-        _fill(module, weights, name)
+        fill(module, weights, name)
     if module.num_classes < 1:
         raise InputError(
             f"{name} has no classes: these weights are a feature extractor. Choose a model that was fine-tuned, as {base}.TAG of a data set."
@@ -233,30 +171,66 @@ def _timm(
 def _torchvision(
     cls: type[Classifier], model: str, name: str, weights: dict[str, Tensor] | None, transform: Transform | None, random_weights: bool
 ) -> Classifier:
-    from torchvision import models as zoo
+    from torchvision import models as published
 
     base, _, tag = model.partition(":")
-    known = list(zoo.list_models(module=zoo))
+    known = list(published.list_models(module=published))
     if base not in known:
         raise InputError(f"torchvision has no classifier {base!r}{nearest(base, known)}")
-    choices = zoo.get_model_weights(base)
+    choices = published.get_model_weights(base)
     tags = [entry.name for entry in choices]
     if tag and tag != "DEFAULT" and tag not in tags:
         raise InputError(f"torchvision's {base} has no weights {tag!r}{nearest(tag, tags)} There are: {', '.join(tags)}.")
     chosen: Any = choices["DEFAULT"] if not tag or tag == "DEFAULT" else choices[tag]
-    classes = None if weights is None else _outputs_of(weights, (_last_layer(zoo.get_model, base),))
+    classes = None if weights is None else classes_of(weights, (last_layer(skeleton(partial(published.get_model, base, weights=None))),))
     try:
-        module = zoo.get_model(
+        module = published.get_model(
             base, weights=None if weights is not None or random_weights else chosen, **({} if classes is None else {"num_classes": classes})
         )
     except Exception as error:  # a name that does not resolve, a broken download, a full disk
         raise _unfetched(name, error) from error
     if weights is not None:
-        _fill(module, weights, name)
+        fill(module, weights, name)
     preset = chosen.transforms()
     labels = chosen.meta.get("categories") if weights is None else None
     crop = int(preset.crop_size[0])
     return cls.wrap(module, transform=transform or FromPictures(preset), name=name, input_size=(3, crop, crop), labels=labels)
+
+
+# --- the papers' classifiers ---------------------------------------------------------------------------------------------------------------
+
+
+def _zoo(cls: type[Classifier], key: str, weights: str | None, transform: Transform | None, random_weights: bool) -> Classifier:
+    """A classifier of the papers: its published file where it is at hand, else what its package fetches."""
+    found, name = zoo.entry(key), f"zoo:{key}"
+    path = weights if weights is not None or random_weights else zoo.at_hand(found)
+    if path is None and not random_weights and not found.fetched:
+        raise InputError(f"The weights of {name} are not at hand. {zoo.where(key, found)} Random weights (--random-weights) make a dry run.")
+    given = None if path is None else read_weights(path)
+    own = Preprocess.parse(found.preprocess)
+    if found.fetched:
+        return _torchvision(cls, found.source.removeprefix("torchvision:"), name, given, transform or own, random_weights)
+    known = None if given is None else classes_of(given, (last_layer(blueprint(key)),))
+    module = zoo.build(found.source, known or found.classes)
+    if given is not None:
+        fill(module, given, name)
+    return cls.wrap(module, transform=transform or own, name=name, input_size=(3, own.crop, own.crop), blocks=found.blocks)
+
+
+def blueprint(key: str) -> nn.Module:
+    """A classifier of the papers of which only names and shapes are wanted; see `skeleton`."""
+    from torchvision import models as published
+
+    found = zoo.entry(key)
+    if found.fetched:
+        return skeleton(partial(published.get_model, found.source.split(":")[1], weights=None))
+    return skeleton(partial(zoo.build, found.source, found.classes))
+
+
+def blocks_in_zoo(key: str) -> tuple[str, ...]:
+    """The names of the stages of a classifier of the papers."""
+    module = blueprint(key)
+    return zoo.entry(key).blocks or blocks_of(module, (last_layer(module),))
 
 
 # --- Hugging Face -------------------------------------------------------------------------------------------------------------------------
@@ -306,6 +280,9 @@ def _hugging_face(
         labels = []
     channels = getattr(config, "num_channels", 3)
     return cls.wrap(module.eval(), transform=made, name=name, input_size=(channels, height, width), call=_called_by_pixels, labels=labels or None)
+
+
+_MAKERS: dict[str, Callable[..., Classifier]] = {"timm": _timm, "torchvision": _torchvision, "hf": _hugging_face}
 
 
 class _quiet:

@@ -1,6 +1,19 @@
 """The command line: parses, calls the library, prints."""
 
-from farfield.cli import bench, catalogue, detect, judge, reports, reproduce, stores, train, tune  # the commands, which register themselves
+from farfield.cli import (  # the commands, which register themselves
+    bench,
+    catalogue,
+    data,
+    detect,
+    judge,
+    models,
+    overlaps,
+    reports,
+    reproduce,
+    stores,
+    train,
+    tune,
+)
 from farfield.cli.app import app, main
 
-__all__ = ["app", "bench", "catalogue", "detect", "judge", "main", "reports", "reproduce", "stores", "train", "tune"]
+__all__ = ["app", "bench", "catalogue", "data", "detect", "judge", "main", "models", "overlaps", "reports", "reproduce", "stores", "train", "tune"]

@@ -28,9 +28,11 @@ _debug = False
 
 # What several commands take.
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or a name that ships.")
+    str | None, typer.Option("--model", help="zoo:NAME, timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or a name that ships.")
 ]  # fmt: skip
-Weights = Annotated[Path | None, typer.Option(help="Your own weights (safetensors) for a timm: or torchvision: model.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Your own weights for a zoo:, timm: or torchvision: model: safetensors, a checkpoint of tensors, or Google's npz.")
+]
 PreprocessText = Annotated[
     str | None, typer.Option("--preprocess", help="In place of the model's own: resize=256,crop=224,mean=0.5/0.5/0.5,std=0.5/0.5/0.5.")
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,9 +17,7 @@ from farfield.cli.app import (
     ClassMap,
     Limit,
     Open,
-    PreprocessText,
     RandomWeights,
-    Root,
     Strict,
     Weights,
     Workers,
@@ -37,11 +36,12 @@ from farfield.data.images import Group, OODSet, Suite
 from farfield.errors import InputError, nearest
 
 GROUPS: tuple[Group, ...] = ("near", "far", "shifted")
+ELSEWHERE = ("timm", "torchvision", "hf")  # models that a suite's preprocessing is meant for
 
 
 @app.command()
 def bench(
-    suite: Annotated[list[str] | None, typer.Option(help="A suite: glyphs-200 or glyphs-1000. Repeat it for more.")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="A suite by name (`farfield data list`), or a TOML file that says one. Repeat it for more.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A classifier: timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or one that ships. Repeat it for more.")] = None,
     detector: Annotated[list[str] | None, typer.Option(help="A detector, as `knn:k=10` or `react:q=90+energy`; all by default. Repeat it.")] = None,
     id_train: Annotated[str | None, typer.Option(help="ID training data, to fit on: a folder with a sub-folder a class, a list, arrays, hf:NAME:SPLIT.")] = None,
@@ -52,9 +52,9 @@ def bench(
     shifted: Annotated[list[str] | None, typer.Option(help="NAME=DATA: the ID classes in another look. Repeat it.")] = None,
     name: Annotated[str | None, typer.Option(help="What tables call your own data.")] = None,
     weights: Weights = None,
-    preprocess: PreprocessText = None,
+    preprocess: Annotated[str | None, typer.Option("--preprocess", help="In place of the model's own or the suite's: resize=256,crop=224,mean=0.5/0.5/0.5,std=0.5/0.5/0.5; or `model` for the model's own.")] = None,
     class_map: ClassMap = None,
-    root: Root = None,
+    root: Annotated[Path | None, typer.Option(help="The folder of a suite's data [default: $FARFIELD_DATA, else `data`]; or the one that paths in image lists are relative to.")] = None,
     limit: Limit = None,
     out: Annotated[Path | None, typer.Option(help="Where results, scores and stored outputs go.  [default: farfield-out]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps, ...  [default: auto]")] = None,
@@ -69,6 +69,8 @@ def bench(
     """How well do detectors tell in-distribution images from others?
 
     Without arguments: the embedded Glyphs suite with 200 classes, its three classifiers, all detectors. A second run reuses what the first stored.
+
+    A published suite: `farfield bench --suite openood-v1.5-imagenet --root DIR --model torchvision:resnet50`; `farfield data verify` says whether its data are there.
 
     Your own: `farfield bench --model timm:resnet18 --id-train DIR --id-test DIR --near birds=DIR --far noise=DIR`.
     """
@@ -190,35 +192,103 @@ class Given:
         return bool(self.options.get(name))
 
 
-def _classifiers(given: Given, names: Sequence[str], device: str) -> list[Any]:
+def _classifiers(given: Given, names: Sequence[str], device: str, preprocess: str | None = None) -> list[Any]:
+    """The classifiers of those names; `preprocess` is a suite's, for models from elsewhere, which keep their own mean and deviation."""
     if given.path("weights") is not None and len(names) > 1:
         raise InputError(f"--weights are of one model, and there are {len(names)}: {', '.join(names)}. Run each by itself.")
-    return [
+    said = given.text("preprocess") or None
+    made = [
         load_classifier(
             name,
             weights=given.path("weights"),
-            preprocess=given.text("preprocess") or None,
+            preprocess=None if said == "model" else said,
             random_weights=given.flag("random_weights"),
             device=device,
         )
         for name in names
     ]
+    if said is None and preprocess is not None:
+        for classifier, name in zip(made, names, strict=True):
+            published_for(classifier, name, preprocess)
+    return made
+
+
+def published_for(classifier: Any, name: str, preprocess: str) -> None:
+    """Gives a model from elsewhere a suite's preprocessing; others have their own."""
+    if name.partition(":")[0] in ELSEWHERE:
+        classifier.transform = _as_published(classifier, preprocess)
+
+
+def _as_published(classifier: Any, preprocess: str) -> Any:
+    """A suite's size and crop, with the mean and deviation that the model was trained with, where its own transform tells them."""
+    import torch
+
+    from farfield.data.transforms import Preprocess
+    from farfield.recipes.views import normalization
+
+    published = Preprocess.parse(preprocess)
+    try:
+        own = normalization(classifier.transform, classifier.name)
+        published = replace(published, mean=own.mean, std=own.std)
+    except InputError:
+        pass
+    try:
+        with torch.no_grad():
+            classifier.outputs(torch.zeros(1, 3, published.crop, published.crop, device=classifier.device))
+    except Exception as error:  # each architecture has its own way to say that it takes one size
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{classifier.name} does not take the {published.crop} x {published.crop} pixels that the suite's preprocessing makes ({first[:120]}). "
+            "Keep the model's own with --preprocess model, or give another."
+        ) from error
+    return published
 
 
 def suite_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
-    """Suites by name, each with its classifiers."""
-    from farfield import models
+    """Suites by name or file, each with its classifiers."""
     from farfield.data import suites
 
-    for option in ("id_train", "id_cal", *GROUPS, "class_map", "root", "limit", "name"):
+    for option in ("id_train", "id_cal", *GROUPS, "class_map", "name"):
         if option in given.options:
             raise InputError(f"--{option.replace('_', '-')} goes with your own data, which needs --id-test too.")
-    jobs = []
-    for name in given.several("suite") or ["glyphs-200"]:
-        chosen = suites.load(name)
-        names = given.several("model") or [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
-        jobs.append((chosen, _classifiers(given, names, device)))
-    return jobs
+    names = given.several("suite") or ["glyphs-200"]
+    if given.path("root") is not None and (drawn := [name for name in names if name in suites.SUITES]):
+        raise InputError(f"--root is where a suite's data lie, and {drawn[0]} is drawn on the spot. Leave it out.")
+    return [_suite_job(given, name, device) for name in names]
+
+
+def _suite_job(given: Given, name: str, device: str) -> tuple[Any, list[Any]]:
+    from farfield import inputs, models
+    from farfield.data import suites
+
+    chosen = suites.load(name, given.path("root"))
+    preprocess = None
+    models_named = given.several("model")
+    if name in suites.SUITES:
+        models_named = models_named or [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
+    else:
+        found = suites.definition(name)
+        preprocess = found.preprocess
+        if not models_named:
+            meant = f": {found.models.rstrip('.')}" if found.models else f" of its {len(chosen.classes)} classes"
+            raise InputError(f"{found.name} needs a classifier{meant}. Name one with --model.")
+        _check_there(name, found, suites.place(found, given.path("root")))
+    return inputs.limited_suite(chosen, given.options.get("limit")), _classifiers(given, models_named, device, preprocess)
+
+
+def _check_there(name: str, found: Any, root: Path) -> None:
+    """Raises, before anything runs, where a set of a suite is not there at all."""
+    from farfield.data.suites.definition import SPLITS
+    from farfield.data.suites.reading import chosen, there, where
+
+    sets = [(role, lost, chosen(pictures, root, role in SPLITS), role in SPLITS) for role, lost, pictures in found.sets() if role != "validation"]
+    lacking = [(lost, pictures) for _, lost, pictures, labelled in sets if not there(pictures, root, labelled)]
+    if lacking:
+        lost, pictures = lacking[0]
+        more = f", nor are {len(lacking) - 1} other sets" if len(lacking) > 1 else ""
+        raise InputError(
+            f"{lost} of {found.name} is not there ({root / where(pictures)}){more}. `farfield data verify {name} --root {root}` says what is missing and what to do."
+        )
 
 
 def own_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:

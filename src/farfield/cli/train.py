@@ -54,7 +54,7 @@ LARGEST = 50_000  # outlier pictures kept in memory
 @app.command()
 def train(
     recipe: Annotated[str, typer.Option(help="A recipe (`farfield recipes`), or the recipe.json of a run.")],
-    model: Annotated[str | None, typer.Option(help="timm:NAME, torchvision:NAME, hf:NAME, python:module:function; resnet, bit or vit for 32-pixel pictures.")] = None,
+    model: Annotated[str | None, typer.Option(help="zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME, python:module:function; resnet, bit or vit for 32-pixel pictures.")] = None,
     out: Out = Path("farfield-out/run"),
     data: Data = None,
     val: Val = None,
@@ -102,7 +102,7 @@ def train(
 @app.command()
 def finetune(
     recipe: Annotated[str, typer.Argument(help="A recipe (`farfield recipes`), augdelete, or the recipe.json of a run.")],
-    model: Annotated[str | None, typer.Option(help="The trained model: a run folder, a name that ships, timm:NAME, torchvision:NAME, hf:NAME, python:module:function.")] = None,
+    model: Annotated[str | None, typer.Option(help="The trained model: a run folder, a name that ships, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME, python:module:function.")] = None,
     out: Out = Path("farfield-out/finetuned"),
     data: Data = None,
     features: Annotated[str | None, typer.Option(help="In place of --data, for what trains the head alone: what the model said of the training data, as a store or arrays.")] = None,

@@ -104,11 +104,11 @@ def tune(
     if model is None and (needless := next((option for option, value in given.items() if value is not None), None)):
         raise InputError(f"{needless} is of a model, and none is named with --model.")
     load = partial(load_classifier, weights=weights, preprocess=preprocess, random_weights=random_weights, device=pick_device(device))
-    own = {"--id-train": id_train, "--id-cal": id_cal, "--ood": ood, "--test": test, "--class-map": class_map, "--root": root, "--limit": limit}
+    own = {"--id-train": id_train, "--id-cal": id_cal, "--ood": ood, "--test": test, "--class-map": class_map, "--limit": limit}
     if suite is not None:
         if double := next((option for option, value in own.items() if value), None):
             raise InputError(f"{double} and --suite exclude each other: a suite has its own data.")
-        classifier, data, tests = _of_suite(suite, model, load)
+        classifier, data, tests = _of_suite(suite, model, load, root, allow or [], preprocess is None)
     else:
         classifier, data, tests = _own(id_train, id_cal, ood or [], test or [], model, load, class_map, root, limit)
     pictures = {name: entry for name, entry in _sets(data).items() if not isinstance(entry, Outputs | Stored)}
@@ -147,7 +147,8 @@ def tune(
         console = Console()
         console.print(f"{found.n_id:,} calibration samples; percent, ± the farther end of the 95 % interval", highlight=False)
         console.print(_table(found), "")
-        where = f" --suite {suite} --model {shlex.quote(model or '')}" if suite is not None else ""
+        place = "" if root is None else f" --root {shlex.quote(str(root))}"
+        where = f" --suite {suite}{place} --model {shlex.quote(model or '')}" if suite is not None else ""
         console.print(printable(found.reason), markup=False, highlight=False)
         console.print(f"farfield bench{where} --detector {shlex.quote(chosen)}", markup=False, highlight=False, soft_wrap=True)
     refused = sum(trial.refused is not None for trial in found.trials)
@@ -169,18 +170,32 @@ def _values(fitter: Any, texts: list[str]) -> dict[str, list[Any]]:
     return found
 
 
-def _of_suite(name: str, model: str | None, load: Any) -> tuple[Any, Suite, dict[str, Any]]:
+def _of_suite(
+    name: str, model: str | None, load: Any, root: Path | None, allowed: list[str], as_published: bool
+) -> tuple[Any, Suite, dict[str, Any]]:
     """A suite as `tune` wants it: its validation sets in place of its test sets; and those."""
     from farfield import models
+    from farfield.cli.bench import published_for
     from farfield.data import suites
 
-    chosen = suites.load(name)
+    if root is not None and name in suites.SUITES:
+        raise InputError(f"--root and --suite {name} exclude each other: it is drawn on the spot.")
+    chosen = suites.load(name, root)
     if not chosen.validation or "calibration" not in chosen.splits:
         raise InputError(f"{name} has no calibration data or no validation sets. Give your own: --id-train, --id-cal and --ood.")
+    for entry in chosen.validation:
+        if entry.shares and entry.name not in allowed:
+            raise InputError(
+                f"The validation set {entry.name!r} of {name} is of the source of its test set {entry.shares[0]!r}, so that what is chosen on it is "
+                f"chosen on the test's kind. Allow it by name with --allow {entry.name}, or give data of another source with --id-train, --id-cal and --ood."
+            )
     if model is None:
         shipped = [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
-        raise InputError(f"Options are chosen for one classifier: name it with --model, as {' or '.join(shipped)}.")
+        raise InputError(f"Options are chosen for one classifier: name it with --model{', as ' + ' or '.join(shipped) if shipped else ''}.")
     classifier = load(model)
+    preprocess = None if name in suites.SUITES else suites.definition(name).preprocess
+    if as_published and preprocess is not None:
+        published_for(classifier, model, preprocess)
     if classifier.classes != len(chosen.classes):
         raise InputError(
             f"{classifier.name} has {classifier.classes} classes and {name} has {len(chosen.classes)}; it was trained for another suite."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
+from farfield.data.images import kept_parts
 from farfield.data.pictures import EXTENSIONS, read_picture
 from farfield.errors import InputError
 
@@ -28,6 +29,8 @@ class Files:
         paths: of the files, in the order of the samples.
         labels: `(n,)`, class indices; -1 where there is none.
         folders: `(n,)` names of the class folders, before they have an order; empty where the labels are given.
+        parts: named runs of rows that are also reported alone, such as the classes of an OOD set.
+        part_group: the group of their rows: `class`, or `unit-test`.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Files:
     paths: tuple[str, ...]
     labels: Int64[Tensor, " n"]
     folders: tuple[str, ...] = ()
+    parts: Mapping[str, slice] = field(default_factory=dict)
+    part_group: str = "class"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,10 +66,12 @@ class Files:
         return digest.hexdigest()
 
     def only(self, rows: Sequence[int]) -> Files:
-        """Some of the files."""
+        """Some of the files. Those of a part stay a part where the rows are in order."""
         chosen = torch.as_tensor(rows, dtype=torch.int64)
         folders = tuple(self.folders[row] for row in rows) if self.folders else ()
-        return replace(self, paths=tuple(self.paths[row] for row in rows), labels=self.labels[chosen], folders=folders)
+        return replace(
+            self, paths=tuple(self.paths[row] for row in rows), labels=self.labels[chosen], folders=folders, parts=kept_parts(self.parts, chosen)
+        )
 
 
 def _leads_back(root: Path, where: str, name: str) -> bool:

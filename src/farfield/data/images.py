@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
@@ -14,6 +15,19 @@ from farfield.errors import InputError
 
 Group = Literal["near", "far", "shifted"]
 RESERVED = ("near", "far", "shifted", "train", "test")  # names of groups and of splits
+
+
+def kept_parts(parts: Mapping[str, slice], rows: Int64[Tensor, " m"]) -> dict[str, slice]:
+    """Where the parts of a set lie among some of its rows, which are in order; those of which no row is left are gone.
+
+    >>> import torch
+    >>> kept_parts({"a": slice(0, 3), "b": slice(3, 4), "c": slice(4, 9)}, torch.tensor([1, 2, 6]))
+    {'a': slice(0, 2, None), 'c': slice(2, 3, None)}
+    """
+    if not bool((rows[1:] >= rows[:-1]).all()):
+        return {}
+    ends = {name: torch.searchsorted(rows, torch.tensor([span.start, span.stop])).tolist() for name, span in parts.items()}
+    return {name: slice(start, end) for name, (start, end) in ends.items() if end > start}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +82,13 @@ class OODSet:
     """One set a classifier was not trained for: its name, its group, and how to get it.
 
     `load` gives pictures (`Images`, files, any data set), or a classifier's `Outputs` of them. `group` is `near`, `far`, or `shifted` (covariate-shifted ID: other looks, same classes).
+    Of a validation set, `shares` names the test sets that are of the same source, for which it is no fair choice of options.
     """
 
     name: str
     group: Group
     load: Callable[[], Any]
+    shares: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,8 @@ _RECIPES: dict[str, Callable[[Generator, _Frame], Picture]] = {
     "low_freq_pixel_permutation": _low_freq_permutation,
     "blobs": _blobs,
 }
-_PERMUTE = ("pixel_permutation", "low_freq_pixel_permutation")
+PERMUTE = ("pixel_permutation", "low_freq_pixel_permutation")
+"""The families that permute the pixels of a picture."""
 
 FAMILIES: tuple[str, ...] = tuple(_RECIPES)
 """The 17 names, in the order of the table above. A family's place is part of its seed: add new ones at the end."""
@@ -228,16 +229,32 @@ def generate(
     scale = min(h, w) / REFERENCE if sigma_scale is None else sigma_scale
     if not (math.isfinite(scale) and scale > 0):
         raise InputError(f"`sigma_scale` must be positive and finite; got {scale}. Leave it out for min(size) / {REFERENCE}.")
-    pictures = _checked(family, source, h, w) if family in _PERMUTE else None
-    # A child of the seed for each picture, and not one stream for all, so that picture i is the same however many are drawn.
-    children = SeedSequence((seed, FAMILIES.index(family))).spawn(n)
+    pictures = _checked(family, source, h, w) if family in PERMUTE else None
     drawn = np.empty((n, 3, h, w), dtype=np.uint8)
-    for i, child in enumerate(children):
+    for i in range(n):
         picture = None if pictures is None else pictures[i % len(pictures)].transpose(1, 2, 0) / 255
-        x = _RECIPES[family](default_rng(child), _Frame(h, w, scale, picture))
-        # floor(255 clip(x, 0, 1))
-        drawn[i] = (np.clip(x, 0, 1) * 255).astype(np.uint8).transpose(2, 0, 1)
+        drawn[i] = _drawn(family, i, _Frame(h, w, scale, picture), seed)
     return torch.from_numpy(drawn)
+
+
+def one(family: str, index: int, size: tuple[int, int], *, seed: int, picture: UInt8[Tensor, "3 h w"] | None = None) -> UInt8[Tensor, "3 h w"]:
+    """Picture `index` of `generate`, alone; `picture` is what a permutation permutes.
+
+    >>> bool((one("blobs", 4, (8, 8), seed=1) == generate("blobs", 5, (8, 8), seed=1)[4]).all())
+    True
+    """
+    h, w = size
+    given = _checked(family, None if picture is None else picture[None], h, w)[0].transpose(1, 2, 0) / 255 if family in PERMUTE else None
+    return torch.from_numpy(_drawn(family, index, _Frame(h, w, min(h, w) / REFERENCE, given), seed))
+
+
+def _drawn(family: str, index: int, frame: _Frame, seed: int) -> NDArray[np.uint8]:
+    """One picture, 8 bits a channel, (3, h, w)."""
+    # A child of the seed for each picture, and not one stream for all, so that picture i is the same however many are drawn.
+    child = SeedSequence((seed, FAMILIES.index(family)), spawn_key=(index,))
+    x = _RECIPES[family](default_rng(child), frame)
+    # floor(255 clip(x, 0, 1))
+    return np.ascontiguousarray((np.clip(x, 0, 1) * 255).astype(np.uint8).transpose(2, 0, 1))
 
 
 def _checked(family: str, source: Tensor | None, h: int, w: int) -> NDArray[np.uint8]:

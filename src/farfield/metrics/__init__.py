@@ -7,6 +7,7 @@ of several OOD sets that share the ID images, with one `clusters` array, or None
 """
 
 from farfield.metrics.acceptance import Acceptance, acceptance, paired_acceptance_test, paired_fpr_test, threshold_draws
+from farfield.metrics.decrement import decrement_gap, predicted_auroc, relative_decrement
 from farfield.metrics.intervals import (
     Interval,
     PairedTest,
@@ -52,6 +53,7 @@ __all__ = [
     "aupr_trapezoid_ood",
     "auroc",
     "auroc_interval",
+    "decrement_gap",
     "fpr_at_95_tpr_id",
     "fpr_at_95_tpr_ood",
     "fpr_at_tpr_id",
@@ -65,7 +67,9 @@ __all__ = [
     "paired_placement_test",
     "placement_interval",
     "placements",
+    "predicted_auroc",
     "proportion_interval",
+    "relative_decrement",
     "rising",
     "roc_band",
     "share_interval",

@@ -69,14 +69,19 @@ def open_training(
         InputError: when there is no such thing, no labels, or labels that do not fit.
     """
     told = {"data": text, "val": val, "limit": limit, "class_map": _text(class_map), "root": _text(root)}
-    if text in suites.SUITES:
-        suite = suites.load(text)
-        if class_map is not None or root is not None:
-            raise InputError(f"--class-map and --root are for folders and lists; {text} is a suite, which has its own classes.")
+    if suites.is_suite(text):
+        if class_map is not None:
+            raise InputError(f"--class-map is for folders and lists; {text} is a suite, which has its own classes.")
+        if root is not None and text in suites.SUITES:
+            raise InputError(f"--root is where data lie, and {text} is drawn on the spot. Leave it out.")
+        suite = suites.load(text, root)
+        if "train" not in suite.splits:
+            raise InputError(f"{text} has no training data.")
         mine = inputs.limited(suite.split("train"), limit)
         drawn = suite.drawn if limit is None else None
         seen = suite.split("test") if val is None else _labelled(val, len(suite.classes), suite.classes, None, root)
-        return TrainingData(mine, len(suite.classes), suite.classes, inputs.limited(seen, limit), drawn, suite.augmentations, suite.taxonomy, told)
+        augmentations = suite.augmentations if text in suites.SUITES or suite.augmentations else None
+        return TrainingData(mine, len(suite.classes), suite.classes, inputs.limited(seen, limit), drawn, augmentations, suite.taxonomy or None, told)
     order = None if class_map is None else read_class_map(class_map)
     place, beside = _layout(text)
     data: Any = inputs.open_data(place, name="train", labelled=True, root=root)
@@ -191,8 +196,8 @@ def featured(
         raise InputError(f"{text} is pictures, not what a classifier said of them; give it as --data.")
     _of_outputs(found, text, classifier)
     order = None if class_map is None else read_class_map(class_map)
-    if val in suites.SUITES:
-        seen = suites.load(str(val)).split("test")
+    if val is not None and suites.is_suite(val):
+        seen = suites.load(val, root).split("test")
     else:
         seen = None if val is None else _labelled(val, classifier.classes, classifier.labels, order, root)
     told = {"features": text, "val": val, "limit": limit, "class_map": _text(class_map), "root": _text(root)}

@@ -13,7 +13,7 @@ from torch import nn
 
 from farfield import models
 from farfield.classifier import Classifier
-from farfield.classifier.sources import KINDS
+from farfield.classifier.sources import FETCHED, KINDS
 from farfield.classifier.surgery import new_head
 from farfield.data.transforms import Normalize, Preprocess
 from farfield.errors import FarfieldWarning, InputError, nearest
@@ -24,7 +24,7 @@ SIDE = 32  # pixels, of our own architectures
 
 
 def fresh(source: str, classes: int, *, seed: int = 0, preprocess: str | None = None) -> Classifier:
-    """A classifier with random weights: one of our architectures, or a timm:, torchvision:, hf: or python: model.
+    """A classifier with random weights: one of our architectures, or a zoo:, timm:, torchvision:, hf: or python: model.
 
     Args:
         source: its name.
@@ -45,10 +45,10 @@ def fresh(source: str, classes: int, *, seed: int = 0, preprocess: str | None = 
     if source.partition(":")[0] not in KINDS:
         known = ", ".join(models.ARCHITECTURES)
         raise InputError(
-            f"{source!r} cannot be trained from random weights{nearest(source, models.ARCHITECTURES)} There are {known}, timm:NAME, torchvision:NAME, hf:NAME and "
+            f"{source!r} cannot be trained from random weights{nearest(source, models.ARCHITECTURES)} There are {known}, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME and "
             "python:module:function; a trained model is trained further by `farfield finetune`."
         )
-    fetched = source.partition(":")[0] in ("timm", "torchvision", "hf")
+    fetched = source.partition(":")[0] in FETCHED
     classifier = Classifier.load(source, transform=transform, random_weights=fetched)
     if classifier.classes != classes:
         new_head(classifier, classes)

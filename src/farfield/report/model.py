@@ -94,7 +94,7 @@ def _smaller(picture: str, side: int) -> str:
 def _unit(results: Value, entry: Value, columns: Sequence[str], lines: Sequence[Line], folder: Path | None, pool: Pool, most: int) -> dict[str, Any]:
     """One classifier on one suite."""
     groups: Mapping[str, str] = next((suite["ood"] for suite in results["suites"] if suite["name"] == entry["suite"]), {})
-    sets = [name for name in columns if lines[0].cells[name]["ood"] is not None] if lines else []
+    sets = [name for name in columns if lines[0].cells[name]["ood"] is not None and lines[0].cells[name]["group"] != "classes"] if lines else []
     kept = NO_FOLDER if folder is None else curves.kept(folder, entry["suite"], entry["name"], lines, sets) if lines else ""
     unit: dict[str, Any] = {
         "name": entry["name"],

@@ -13,6 +13,7 @@ from farfield.files import put
 
 Value = Mapping[str, Any]
 FAILED = 0.10  # a unit test is failed when more of it than this passes for ID (Bitterwolf et al. 2023)
+PARTS = ("unit-test", "class")  # groups of rows that are of a part of a set; no column is of them
 MEASURES = {"auroc": "AUROC, %", "fpr_at_95_tpr_id": "FPR at 95 % TPR (ID positive), %"}
 
 
@@ -64,7 +65,7 @@ class Line:
 
     def worst(self, measure: str) -> Value | None:
         """The row of the near or far set, or family of noise, that is told worst."""
-        rows = [row for row in (*self.cells.values(), *self.families) if row["ood"] is not None and row["group"] != "shifted"]
+        rows = [row for row in (*self.cells.values(), *self.families) if row["ood"] is not None and row["group"] not in ("shifted", "classes")]
         of = (lambda row: -row[measure]) if measure == "auroc" else (lambda row: row[measure])
         return max(rows, key=of, default=None)
 
@@ -83,11 +84,11 @@ def blocks(results: Value) -> list[tuple[Value, list[str], list[Line]]]:
     for classifier in results["classifiers"]:
         mine = [r for r in results["rows"] if (r["classifier"], r["suite"]) == (classifier["name"], classifier["suite"])]
         columns = [group for group in ("near", "far") if any(r["ood"] is None and r["group"] == group for r in mine)]
-        columns += dict.fromkeys(r["ood"] for r in mine if r["ood"] is not None and r["group"] != "unit-test")
+        columns += dict.fromkeys(r["ood"] for r in mine if r["ood"] is not None and r["group"] not in PARTS)
         lines = []
         for detector in dict.fromkeys(r["detector"] for r in mine):
             rows = [r for r in mine if r["detector"] == detector]
-            cells = {r["ood"] or r["group"]: r for r in rows if r["group"] != "unit-test"}
+            cells = {r["ood"] or r["group"]: r for r in rows if r["group"] not in PARTS}
             lines.append(Line(detector, cells, [r for r in rows if r["group"] == "unit-test"]))
         lines.sort(key=lambda line: -line.cells[columns[0]]["auroc"] if columns else 0.0)
         found.append((classifier, columns, lines))
@@ -139,6 +140,8 @@ def notes(results: Value) -> list[str]:
     ]
     if "shifted" in groups:
         said += ["A `shifted` set shows ID classes in another look; telling it from ID is not wanted, so a low AUROC is good there."]
+    if "classes" in groups:
+        said += ["`by class` is the mean over the classes of a set, each as if it were a set of its own; `results.json` has every class."]
     if "unit-test" in groups:
         said += [f"A noise family is failed when more than {100 * FAILED:.0f} % of it is taken for ID at the threshold that keeps 95 % of ID."]
     for name, sources in dict.fromkeys((row["ood"], row["sources"]) for row in results["rows"] if row["sources"]):

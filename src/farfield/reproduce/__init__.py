@@ -10,7 +10,7 @@ from typing import Any
 
 from farfield.errors import InputError, nearest
 from farfield.files import put
-from farfield.reproduce import mos
+from farfield.reproduce import augdelete, diagnosing, mos, sft, vit
 from farfield.reproduce.base import Experiment, Record, plain, read
 from farfield.reproduce.networks import slug
 from farfield.reproduce.page import write
@@ -19,7 +19,8 @@ from farfield.reproduce.stage import SCALES, Scale, Stage
 from farfield.reproduce.tables import value_of
 from farfield.reproduce.terminal import shown
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*mos.EXPERIMENTS,)}
+_PAPERS = (mos, vit, diagnosing, augdelete, sft)  # a file a paper, or two
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for paper in _PAPERS for experiment in paper.EXPERIMENTS}
 
 __all__ = [
     "EXPERIMENTS",

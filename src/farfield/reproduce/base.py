@@ -39,7 +39,9 @@ class Cells:
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.known = {(*record.of, name): value for record in records for name, value in record.values.items()}
+        kept = list(records)
+        self.known = {(*record.of, name): value for record in kept for name, value in record.values.items()}
+        self.ends = {(*record.of, name): ends for record in kept for name, ends in record.intervals.items()}
 
     def __getitem__(self, where: Key) -> float:
         return self.known[where]
@@ -47,6 +49,10 @@ class Cells:
     def get(self, *where: str) -> float | None:
         """The figure, `None` where there is none."""
         return self.known.get(where)
+
+    def interval(self, *where: str) -> tuple[float, float]:
+        """The interval of a figure. A `KeyError` where it has none."""
+        return self.ends[where]
 
     def names(self, place: int = 0) -> list[str]:
         """What stands at a place of the keys, each once, in order."""
@@ -61,11 +67,13 @@ class Claim:
         text: what it says, in a sentence without its full stop.
         difference: of one seed's figures, in points: above 0 where they are as the paper says. A `KeyError` means that they are not there.
         same: that the paper says that there is no difference to speak of, which holds where the interval is within a point of 0.
+        interval: of that difference, where one seed has one: over the models of a pool, say. By it a claim is told from chance.
     """
 
     text: str
     difference: Callable[[Cells], float]
     same: bool = False
+    interval: Callable[[Cells], tuple[float, float] | None] | None = None
 
 
 @dataclass(frozen=True)

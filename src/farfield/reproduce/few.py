@@ -12,6 +12,7 @@ from torch import Tensor
 
 from farfield import inputs
 from farfield.data.images import Images, Suite
+from farfield.stats import hashed
 
 CLASSES = 33  # about so many; spread over all, so that every group of a taxonomy keeps some
 TRAIN, OTHERS, FAMILY = 400, 100, 6  # pictures of the training set, of another, and of a named part of one
@@ -50,17 +51,35 @@ def few_of(suite: Suite) -> Suite:
 
 
 def limited(suite: Suite, limit: int | None) -> Suite:
-    """A suite with at most `limit` samples of each set, spread over it."""
+    """A suite with at most `limit` samples of each set, spread over it; of the training set at least one of each class."""
     if limit is None:
         return suite
-    splits = {name: partial(_limited, load, limit) for name, load in suite.splits.items()}
-    sets = (tuple(replace(ood, load=partial(_limited, ood.load, limit)) for ood in group) for group in (suite.ood, suite.validation))
+    splits = {name: partial(_limited, load, limit, len(suite.classes) if name == "train" else 0) for name, load in suite.splits.items()}
+    sets = (tuple(replace(ood, load=partial(_limited, ood.load, limit, 0)) for ood in group) for group in (suite.ood, suite.validation))
     ood, validation = sets
     return replace(suite, splits=splits, ood=ood, validation=validation, drawn=None)
 
 
-def _limited(load: Callable[[], Any], limit: int) -> Any:
-    return inputs.limited(load(), limit)
+def _limited(load: Callable[[], Any], limit: int, classes: int) -> Any:
+    data = load()
+    labels = getattr(data, "labels", None)
+    if not classes or labels is None or not hasattr(data, "only"):
+        return inputs.limited(data, max(limit, classes))
+    return data.only(balanced(labels, max(1, limit // classes)).tolist())
+
+
+def balanced(labels: Tensor, each: int) -> Tensor:
+    """The rows of so many samples of each class: those with the lowest hash of their row, in order.
+
+    >>> labels = torch.tensor([0, 1, 0, 1, 0])
+    >>> labels[balanced(labels, 2)].bincount()
+    tensor([2, 2])
+    """
+    by_hash = hashed(torch.arange(len(labels)), 0).argsort()
+    order = by_hash[labels[by_hash].argsort(stable=True)]
+    ordered = labels[order]
+    place = torch.arange(len(ordered)) - torch.searchsorted(ordered, ordered)
+    return order[place < each].sort().values
 
 
 def _few(load: Callable[[], Images], numbers: dict[int, int], most: int) -> Images:

@@ -17,7 +17,7 @@ from farfield.training.groups import at_random, cluster, layout
 
 PAPER = "Huang and Li, CVPR 2021"
 SUITE = "mos-imagenet"
-BACKBONE = "zoo:bit-s-r101x1"
+BACKBONE = "zoo:bit-s-r101x1-flat"  # with the last layer that the authors trained
 BACKBONES = ("zoo:bit-s-r50x1", "zoo:bit-s-r101x1", "zoo:bit-s-r50x3", "zoo:bit-s-r152x2", "zoo:bit-s-r101x3")
 SMALL = ("cross-entropy", "bit", "glyphs-200-resnet", "glyphs-200-bit", "glyphs-200-vit")  # in their place on Glyphs
 FLAT = ("msp", "odin:eps=0", "multi-layer-mahalanobis", "energy", "kl-matching")
@@ -25,10 +25,11 @@ NAMES = {"msp": "MSP", "odin:eps=0": "ODIN", "multi-layer-mahalanobis": "Mahalan
 SETS = ("iNaturalist", "SUN", "Places", "Textures", "average")
 COUNTS = (50, 100, 200, 400, 700, 1000)  # of classes, on Glyphs
 PAPER_COUNTS = (50, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
+BATCH = 128  # of a head, on Glyphs
 AN_EACH = 700  # training pictures of a class, of ImageNet's subsets
 FIGURES = {"auroc": "AUROC", "fpr": "FPR95"}
-HERE = "The backbone is a BiT (GroupNorm, 0.3 million weights) trained on the same classes of Glyphs, and the head has {steps:,} steps at rate {lr}, a tenth of the paper's steps at ten times its rate."
-HERE = HERE.format(**MOS)
+HERE = "The backbone is a BiT (GroupNorm, 0.3 million weights) trained on the same classes of Glyphs, and the head has {steps:,} steps of {batch} samples at rate {lr}, a tenth of the paper's steps, a quarter of its batch, at ten times its rate."
+HERE = HERE.format(**MOS, batch=BATCH)
 
 
 def backbone(stage: Stage) -> Network:
@@ -38,7 +39,7 @@ def backbone(stage: Stage) -> Network:
 
 def change(stage: Stage) -> Mapping[str, float]:
     """The settings of a head at this scale."""
-    return MOS if stage.glyphs else {}
+    return MOS | {"batch_size": BATCH} if stage.glyphs else {}
 
 
 def heads(stage: Stage, network: Network, suite: Suite, which: Mapping[str, torch.Tensor | None], label: str = "") -> dict[str, dict[str, Outputs]]:

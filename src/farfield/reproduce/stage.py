@@ -36,7 +36,7 @@ from farfield.reproduce.networks import ROWS, SUITE, Networks, slug
 from farfield.store import Stored
 from farfield.training import Recipe, make_objective, train
 from farfield.training.features import FeatureSet
-from farfield.training.groups import layout
+from farfield.training.groups import layout, read_taxonomy
 
 Scale = Literal["glyphs", "full"]
 SCALES: tuple[Scale, ...] = ("glyphs", "full")
@@ -119,9 +119,19 @@ class Stage:
         """The suite of this scale."""
         name = glyphs if self.glyphs else full
         if name not in self.loaded:
-            suite = suites.load(name) if self.glyphs else suites.load(name, self.root)
+            suite = suites.load(name) if self.glyphs else self._grouped(suites.load(name, self.root))
             self.loaded[name] = few_of(suite) if self.glyphs and self.smoke else limited(suite, self.limit)
         return self.loaded[name]
+
+    def _grouped(self, suite: Suite) -> Suite:
+        """A suite with a taxonomy: its own, or one in the folder of the data sets, as the authors of MOS have it or as `taxonomy.json`."""
+        root = suites.place(suites.definition(suite.name), self.root)
+        found = [*sorted((root / "data_lists").glob("*group_softmax_train*.txt")), root / "taxonomy.json"]
+        path = next((path for path in found if path.is_file()), None)
+        if suite.taxonomy or path is None:
+            return suite
+        members = read_taxonomy(path, suite.classes if path.suffix == ".json" else None, len(suite.classes))
+        return replace(suite, taxonomy={f"group {i}": tuple(group) for i, group in enumerate(members, 1)})
 
     def network(self, glyphs: str, full: str) -> Network:
         """A trained classifier: one of the small networks or one that ships, or the paper's own.
@@ -147,22 +157,28 @@ class Stage:
             put_head(classifier, Head(head.weight[some], head.bias[some]))
         return classifier
 
-    def trained(self, row: str, source: str, suite: Suite) -> Network:
-        """A network that a recipe makes from random weights: on Glyphs a row of `ROWS`, else the recipe as published on the training data of a suite."""
+    def trained(
+        self, row: str, source: str, suite: Suite, *, change: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
+    ) -> Network:
+        """A network that a recipe makes from random weights: on Glyphs a row of `ROWS`, else the row's recipe on the training data of a suite.
+
+        `change` has settings in place of the published ones, and `options` those of the objective; both are of the full scale.
+        """
         if self.glyphs:
             return self.network(row, source)
-        name, source = f"{row} of {self.model or source}", self.model or source
+        source, published = self.model or source, recipes.RECIPES[ROWS[row].recipe]
+        name = f"{row} of {source} on {suite.name}"
         folder = self.place / "trained" / slug(name)
-        recipe = self._short(replace(recipes.RECIPES[ROWS[row].recipe].recipe, seed=self.seed))
+        recipe = replace(published.recipe, **(change or {}), options={**published.recipe.options, **(options or {})}, seed=self.seed)
         classifier = recipes.fresh(source, len(suite.classes), seed=self.seed, preprocess=self.preprocess)
         if self.random_weights and not self.smoke:
             classifier.name = name
             return Network(name, classifier.to(self.device), source)
         if not (folder / "model.safetensors").exists():
-            entry = replace(recipes.RECIPES[ROWS[row].recipe], recipe=recipe)
-            recipes.run(
-                classifier.to(self.device), ROWS[row].recipe, entry, recipes.Setting(source, self.training(suite)), folder, progress=self.progress
-            )
+            # a row is the network before AugDelete, which is a row of its own; but for NPOS, whose training makes no head
+            entry = replace(published, recipe=self._short(recipe), then="augdelete" if ROWS[row].recipe == "npos" else "")
+            setting = recipes.Setting(source, self.training(suite))
+            recipes.run(classifier.to(self.device), ROWS[row].recipe, entry, setting, folder, progress=self.progress)
         return self._found(name, folder, source)
 
     def training(self, suite: Suite) -> recipes.TrainingData:
@@ -208,7 +224,8 @@ class Stage:
         if not (folder / "model.safetensors").exists():
             entry = recipes.RECIPES[recipe]
             settings = {**(glyphs or {} if self.glyphs else {}), **change, "seed": self.seed}
-            changed = replace(entry.recipe, **settings, options={**entry.recipe.options, **(options or {})})
+            own = entry.recipe.options if settings.get("objective", entry.recipe.objective) == entry.recipe.objective else {}
+            changed = replace(entry.recipe, **settings, options={**own, **(options or {})})
             torch.manual_seed(self.seed)
             setting = recipes.Setting(start.source, self.training(suite), start.name, groups=groups)
             recipes.run(copy.deepcopy(start.classifier), recipe, replace(entry, recipe=self._short(changed)), setting, folder, progress=self.progress)
@@ -219,7 +236,9 @@ class Stage:
         name = f"{start.name}, AugDelete" + (f" on {fraction:.0%}" if fraction < 1 else "")
         folder = self.place / "finetuned" / slug(name)
         if not (folder / "model.safetensors").exists():
-            data = replace(self.training(suite), train=self.said(start, suite, ("train",))["train"], drawn=None)
+            data = self.training(suite)  # on Glyphs the renderings of the first epoch, which differ by seed
+            said = collect(start.classifier, data.train, out=self.place / "store", name="train", progress=self.progress)
+            data = replace(data, train=said, drawn=None)
             recipes.augdelete(
                 copy.deepcopy(start.classifier), recipes.Setting(start.source, data, start.name), folder, fraction=fraction, seed=self.seed
             )
@@ -275,7 +294,10 @@ class Stage:
     def groups(self, suite: Suite) -> torch.Tensor:
         """The groups of a suite's taxonomy, as a head has them."""
         if not suite.taxonomy:
-            raise InputError(f"{suite.name} has no taxonomy of its classes, which this experiment needs for their groups.")
+            raise InputError(
+                f"{suite.name} has no taxonomy of its classes, which this experiment needs for their groups. Put the authors' list, "
+                "data_lists/imagenet2012_group_softmax_train_list.txt, or a taxonomy.json into the folder of the data sets."
+            )
         return layout(list(suite.taxonomy.values()))
 
     # --- what that is worth -------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -89,9 +89,11 @@ def verdicts(claims: Sequence[Claim], records: Sequence[Record], published: Sequ
         by_seed.setdefault(record.seed, []).append(record)
     found = []
     for claim in claims:
-        differences = [value for mine in by_seed.values() if (value := _difference(claim, mine)) is not None]
+        differences = {seed: value for seed, mine in by_seed.items() if (value := _difference(claim, mine)) is not None}
         if differences:
-            estimate = over_seeds(differences)
+            estimate = over_seeds(list(differences.values()))
+            if len(differences) == 1 and claim.interval is not None:
+                estimate = replace(estimate, interval=claim.interval(Cells(by_seed[next(iter(differences))])))
             found.append(Verdict(claim, estimate, _difference(claim, published), _holds(estimate, claim.same)))
     return found
 
