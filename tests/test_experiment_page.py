@@ -76,6 +76,14 @@ def test_a_table_a_figure_with_sets_as_columns_and_the_average_last() -> None:
     assert [row["of"] for row in one["rows"]] == [["MSP"], ["MOS"]]
 
 
+def test_a_set_of_id_classes_in_another_look_stands_apart_and_is_said_to() -> None:
+    one = replace(BARE, keys=("method", "set"), figures={"auroc": "AUROC"})
+    found = value_of(one, [Record(("MSP", name), {"auroc": 50.0}) for name in ("letters", "digits", "average")], scale="glyphs", command="x")
+    assert [column["label"] for column in found["tables"][0]["columns"]] == ["letters", "average", "digits"]
+    assert "digits shows ID classes in another look: telling it from ID is not wanted, and it is in no average." in found["notes"]
+    assert "another look" not in " ".join(value()["notes"])
+
+
 def test_figures_of_a_single_column_share_a_table_and_many_names_stay_rows() -> None:
     tables = value()["tables"]
     assert [(one["title"], len(one["columns"]), len(one["rows"])) for one in tables] == [("AUROC", 3, 6), ("FPR95", 3, 6), ("", 1, 6)]
@@ -253,6 +261,9 @@ def test_bars_stand_side_by_side_and_the_pointer_finds_them(browser: Browser, tm
     boxes.sort()
     assert all(one[1] <= other[0] + 1 for one, other in pairwise(boxes))
     assert browser.js("return document.querySelector('.frame').view.scale('y').domain()[0]") == 0
+    view = "return [document.querySelector('.frame').view.scale('y')(0), [...document.querySelectorAll('.mark-rect path[fill^=var]')].map((bar) => bar.__data__.bounds.y2)]"
+    zero, bottoms = browser.js(view)
+    assert bottoms == pytest.approx([zero] * 6, abs=1)
     names = browser.js("return document.querySelector('.frame').view.scale('x').domain()")
     assert sorted(names) == sorted(COUNTS)
     browser.js("""

@@ -9,7 +9,7 @@ from typing import Any
 from farfield.report.render import escape
 from farfield.reproduce.base import Experiment, Key, Record
 from farfield.reproduce.plots import drawn
-from farfield.reproduce.texts import Cells, Value, averaged, differs, digits_of, said
+from farfield.reproduce.texts import Cells, Value, averaged, differs, digits_of, said, shifted
 from farfield.reproduce.verdicts import Estimate, Verdict, columns, table, verdicts
 
 WIDEST = 10  # columns that a key may be laid out in
@@ -61,7 +61,7 @@ def value_of(
         "papers": [] if same else laid(chosen.keys, chosen.figures, alone),
         "plot": drawing,
         "claims": _claims(chosen, records),
-        "notes": notes(chosen, scale, seeds, settings or {}),
+        "notes": notes(chosen, scale, seeds, settings or {}, ours),
         "environment": dict(environment or {}),
     }
 
@@ -139,7 +139,7 @@ def _claims(chosen: Experiment, records: Sequence[Record]) -> list[dict[str, Any
     return found
 
 
-def notes(chosen: Experiment, scale: str, seeds: Sequence[int], settings: Value) -> list[str]:
+def notes(chosen: Experiment, scale: str, seeds: Sequence[int], settings: Value, ours: Iterable[Key]) -> list[str]:
     """What a reader must know beside the tables."""
     found = []
     if settings.get("random_weights") or settings.get("smoke"):
@@ -153,6 +153,10 @@ def notes(chosen: Experiment, scale: str, seeds: Sequence[int], settings: Value)
             "This is the scale of Glyphs, small networks on pictures of 32 pixels: what holds here says something of this scale, not of the paper's."
         )
         found += [chosen.here] if chosen.here else []
+        found += [
+            f"{name} shows ID classes in another look: telling it from ID is not wanted, and it is in no average."
+            for name in sorted(shifted() & {name for of in ours for name in of})
+        ]
     if any("fpr" in name for name in chosen.figures):
         found.append(CONVENTIONS[chosen.fpr])
     if len(seeds) > 1:

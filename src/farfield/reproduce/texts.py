@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
+from farfield.data import suites
 from farfield.reproduce.base import Key
 
 Value = Mapping[str, Any]
@@ -12,9 +14,19 @@ Cells = Mapping[Key, Mapping[str, dict[str, Any]]]
 LAST = "average"  # stands behind what it is the average of
 
 
+@cache
+def shifted() -> frozenset[str]:
+    """The sets of Glyphs that show ID classes in another look, which no average is over."""
+    return frozenset(ood.name for ood in suites.load("glyphs-200").ood if ood.group == "shifted")
+
+
 def averaged(names: Sequence[str]) -> list[str]:
-    """Names in their order, but for the average, which comes last."""
-    return sorted(names, key=lambda name: name == LAST)
+    """Names in their order, but for the average, which comes after what it is of.
+
+    >>> averaged(["average", "digits", "letters", "photos"])
+    ['letters', 'photos', 'average', 'digits']
+    """
+    return sorted(names, key=lambda name: (name == LAST) + 2 * (name in shifted()))
 
 
 def digits_of(figure: str, *several: Cells) -> int:

@@ -28,7 +28,7 @@ function drawing(points, paper, ends) {
   return {
     data: { values: points },
     layer: [
-      ...(bars ? [{ mark: { type: "bar", fillOpacity: 0.6 }, encoding: { x, y, y2: { datum: ends[0] }, ...aside, fill: colour } }] : []),
+      ...(bars ? [{ mark: { type: "bar", fillOpacity: 0.6 }, encoding: { x, y, y2: { datum: 0 }, ...aside, fill: colour } }] : []),
       { transform: [{ filter: "isValid(datum.low)" }], mark: { type: "rule", strokeWidth: 1.5, clip: true }, encoding: { x, ...aside, y: { ...y, field: "low" }, y2: { field: "high" }, stroke: bars ? { value: "currentColor" } : colour } },
       ...(lines ? [{ mark: { type: "line", strokeWidth: 2 }, encoding: joined }] : []),
       ...(bars ? [] : [{ mark: { type: "point", filled: true, size: 36, opacity: 1 }, encoding: { ...marks, fill: colour } }]),
