@@ -26,7 +26,10 @@ def farfield(*arguments: str, cwd: Path | None = None, **environment: str) -> su
     [
         (("bench", "--detector", "enrgy"), "There is no detector 'enrgy'; did you mean 'energy'? There are: msp, maxlogit"),
         (("bench", "--model", "glyphs-200-resnet", "--detector", "knn:k=0"), "KNN needs k >= 1; got k=0."),
-        (("bench", "--suite", "imagenet"), "There is no suite 'imagenet'. There are: glyphs-200, glyphs-1000."),
+        (
+            ("bench", "--suite", "imagenet"),
+            "There is no suite 'imagenet'; did you mean 'mos-imagenet'? There are: glyphs-200, glyphs-1000, cifar10-sft",
+        ),
         (("bench", "--model", "nowhere.safetensors"), "nowhere.safetensors cannot be read as a classifier"),
         (("bench", "--model", "glyphs-1000-resnet"), "glyphs-1000-resnet has 1000 classes and glyphs-200 has 200"),
         (("bench", "--device", "cuda:99"), "There is no device 'cuda:99' here"),
