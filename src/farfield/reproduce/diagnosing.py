@@ -41,7 +41,8 @@ WITH_ACCURACY = {**FIGURES, "accuracy": "ID accuracy"}
 THREE = ("auroc", "fpr", "accuracy")
 HERE = (
     "A ResNet of 0.3 million weights trained on Glyphs for 4 epochs, with the objectives and augmentations of the paper's recipes but for crops and mirror images, which "
-    "change a glyph's label. v2* is the whole second recipe in those 4 epochs."
+    "change a glyph's label. v2* is the whole second recipe in those 4 epochs, which are too few for it: its accuracy is far below the others', and its figures are of a network "
+    "that had only begun."
 )
 
 

@@ -160,10 +160,7 @@ class Stage:
     def trained(
         self, row: str, source: str, suite: Suite, *, change: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None
     ) -> Network:
-        """A network that a recipe makes from random weights: on Glyphs a row of `ROWS`, else the row's recipe on the training data of a suite.
-
-        `change` has settings in place of the published ones, and `options` those of the objective; both are of the full scale.
-        """
+        """A network made from random weights: on Glyphs a row of `ROWS`, else by the row's recipe, published but for `change` and the objective's `options`."""
         if self.glyphs:
             return self.network(row, source)
         source, published = self.model or source, recipes.RECIPES[ROWS[row].recipe]
@@ -237,8 +234,8 @@ class Stage:
         folder = self.place / "finetuned" / slug(name)
         if not (folder / "model.safetensors").exists():
             data = self.training(suite)  # on Glyphs the renderings of the first epoch, which differ by seed
-            train = collect(start.classifier, data.train, out=self.place / "store", name="train", progress=self.progress)
-            data = replace(data, train=train, drawn=None)
+            said = collect(start.classifier, data.train, out=self.place / "store", name="train", progress=self.progress)
+            data = replace(data, train=said, drawn=None)
             recipes.augdelete(
                 copy.deepcopy(start.classifier), recipes.Setting(start.source, data, start.name), folder, fraction=fraction, seed=self.seed
             )
