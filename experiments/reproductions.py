@@ -78,16 +78,21 @@ def keep(one: Experiment, out: Path, seeds: Iterable[int], into: Path, smoke: bo
 
 
 def dry(one: Experiment, out: Path, root: Path, into: Path) -> None:
-    """Runs an experiment's full scale with random weights, and notes that it ran."""
-    began = time.perf_counter()
+    """Runs an experiment's full scale with random weights, and notes that it ran, or what it lacked."""
+    began, lacks = time.perf_counter(), ""
     stage = reproduce.Stage("full", out, root=root, limit=LIMIT, random_weights=True, smoke=True)
-    reproduce.run(one, [stage], each=lambda name, done, total: say(f"{name} ({done + 1} of {total})"))
+    try:
+        reproduce.run(one, [stage], each=lambda name, done, total: say(f"{name} ({done + 1} of {total})"))
+    except InputError as error:
+        lacks = str(error)
     command = f"farfield reproduce {one.name} --scale full --root DIR --limit {LIMIT} --random-weights --smoke"
     known = results.dry_runs(into)
-    known[one.name] = results.DryRun(today(), command, MACHINE, round(time.perf_counter() - began, 1))
+    known[one.name] = results.DryRun(today(), command, MACHINE, round(time.perf_counter() - began, 1), lacks)
     into.mkdir(parents=True, exist_ok=True)
     ordered = {name: asdict(known[name]) for name in reproduce.EXPERIMENTS if name in known}
     put_text(into / results.DRY, json.dumps(ordered, indent=1) + "\n")
+    if lacks:
+        raise InputError(lacks)
     say(f"{one.name}: ran at full scale")
 
 

@@ -274,6 +274,21 @@ def test_bars_stand_side_by_side_and_the_pointer_finds_them(browser: Browser, tm
     assert browser.text(".readout").startswith("way 200: MSP 22.0") and "paper" not in browser.text(".readout")
 
 
+def test_many_series_look_each_another_way(browser: Browser, tmp_path: Path) -> None:
+    names = [f"network {i}" for i in range(12)]
+    one = replace(BARE, keys=("network", "set"), plot=Plot("accuracy", "fpr", "network", kind="points"))
+    records = [Record((name, "average"), {"fpr": 30.0 + i, "accuracy": 60.0 + i}) for i, name in enumerate(names)]
+    opened(browser, tmp_path, value_of(one, records, scale="glyphs", command="x"))
+    looks = browser.js(
+        "return [...document.querySelectorAll('#legend li')].map((item) => item.querySelector('path').getAttribute('d') + item.querySelector('path').style.fill)"
+    )
+    assert len(set(looks)) == len(looks) == 12
+    marks = browser.js(
+        "return [...document.querySelectorAll('.mark-symbol path[fill^=var]')].map((mark) => mark.getAttribute('d') + mark.getAttribute('fill'))"
+    )
+    assert len(set(marks)) == 12
+
+
 def test_a_scatter_names_its_marks(browser: Browser, tmp_path: Path) -> None:
     opened(browser, tmp_path, value(POINTS))
     assert browser.js(MARKS, ".mark-symbol path[fill^=var]") == [6] and browser.js(MARKS, ".mark-line path") == [0]

@@ -59,6 +59,14 @@ def test_a_dry_run_is_noted_beside_those_there_are(script: Any, known: Any, tmp_
     assert list(told) == ["first", "second"] and told["first"].command.startswith("farfield reproduce first --scale full --root DIR --limit 64")
 
 
+def test_what_a_dry_run_lacked_is_noted(script: Any, known: Any, tmp_path: Path) -> None:
+    assert script.main(["--out", str(tmp_path / "out"), "--into", str(tmp_path), "--dry", "--root", str(tmp_path)]) == 2
+    told = results.dry_runs(tmp_path)
+    assert told["first"].lacks == "" and told["second"].lacks == "The weights of ours are not there. Get them."
+    status = {one["name"]: one["full"] for one in results.statuses(known.values(), tmp_path)}
+    assert status["first"]["state"] == "dry run" and status["second"]["said"] == "not run: The weights of ours are not there. Get them."
+
+
 @pytest.mark.parametrize("words", [[], ["--out", "x", "--dry"]])
 def test_what_is_missing_of_the_command_is_told(script: Any, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -82,13 +83,15 @@ def run(
     for stage in stages:
         _settle(stage)
         work = list(chosen.cells(stage).items())[:cells]
+        if not work:
+            raise InputError(f"{chosen.name} has nothing to run at the scale {stage.scale}: what it compares is not to be had there.")
         for done, (name, cell) in enumerate(work):
             if each is not None:
                 each(f"{chosen.name}, seed {stage.seed}: {name}", done, len(work))
             path = _path(chosen, stage, name)
             if not path.exists():
                 began = time.perf_counter()
-                made = [Record(record.of, record.values, record.intervals, stage.seed) for record in cell()]
+                made = [_told(record, stage.seed) for record in cell()]
                 _put(path, {"about": about(stage), "seconds": round(time.perf_counter() - began, 2), "records": [plain(record) for record in made]})
             found += _kept(path, stage)[0]
     return found
@@ -104,6 +107,13 @@ def about(stage: Stage) -> dict[str, object]:
     """What must be the same for a cell that is done to be the one that is asked for."""
     names = ("scale", "seed", "limit", "model", "preprocess", "random_weights", "smoke")
     return {name: getattr(stage, name) for name in names}
+
+
+def _told(record: Record, seed: int) -> Record:
+    """A record of a seed, without figures that are not told, such as the correlation of what does not vary: a table has nothing there."""
+    values = {name: value for name, value in record.values.items() if math.isfinite(value)}
+    intervals = {name: ends for name, ends in record.intervals.items() if name in values and all(map(math.isfinite, ends))}
+    return Record(record.of, values, intervals, seed)
 
 
 def _path(chosen: Experiment, stage: Stage, name: str) -> Path:

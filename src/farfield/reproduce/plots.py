@@ -27,14 +27,15 @@ def drawn(plot: Plot, keys: Sequence[str], figures: Mapping[str, str], ours: Cel
         point["x"] = number(point["x"]) if numeric else point["x"]
     if numeric:
         every.sort(key=lambda point: point["x"])
+    xs = list(dict.fromkeys(point["x"] for point in every))
     names = list(dict.fromkeys(point["panel"] for point in (*mine, *theirs)))
     return {
         "kind": plot.kind,
         "x": figures.get(plot.x, plot.x),
         "y": figures.get(plot.y, plot.y),
         "numeric": numeric,
-        "xs": list(dict.fromkeys(point["x"] for point in every)),
-        "series": list(dict.fromkeys(point["series"] for point in (*mine, *theirs))),
+        "xs": xs if numeric else averaged(xs),
+        "series": averaged(list(dict.fromkeys(point["series"] for point in (*mine, *theirs)))),
         "panels": [{"name": name, "points": _of(every, mine, name), "paper": _of(every, theirs, name)} for name in averaged(names)],
     }
 

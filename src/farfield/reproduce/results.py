@@ -48,12 +48,13 @@ class Result:
 
 @dataclass(frozen=True)
 class DryRun:
-    """An experiment of the full scale whose code ran, with random weights and few pictures."""
+    """An experiment of the full scale whose code ran, with random weights and few pictures; or what it lacked."""
 
     date: str
     command: str
     machine: str
     seconds: float
+    lacks: str = ""
 
 
 def path_of(name: str, scale: str, folder: Path = FOLDER) -> Path:
@@ -101,9 +102,10 @@ def dry_runs(folder: Path = FOLDER) -> dict[str, DryRun]:
         return {}
     try:
         return {
-            name: DryRun(str(one["date"]), str(one["command"]), str(one["machine"]), float(one["seconds"])) for name, one in _object(path).items()
+            name: DryRun(str(one["date"]), str(one["command"]), str(one["machine"]), float(one["seconds"]), str(one.get("lacks", "")))
+            for name, one in _object(path).items()
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _wrong(path, f"{type(error).__name__}: {error}") from error
 
 
@@ -141,6 +143,8 @@ def _status(one: Experiment, scale: str, dry: DryRun | None, folder: Path) -> Ma
         told = {"state": "reproduced", "said": f"{known.date}, {_many(known.seeds)}: {held(claims)}", "claims": claims}
         return {**told, "date": known.date, "command": known.command, "seeds": list(known.seeds), "seconds": known.seconds, "machine": known.machine}
     command = f"farfield reproduce {one.name}" + (" --scale full --root DIR" if scale == "full" else "")
+    if dry is not None and dry.lacks:
+        return {"state": "not run", "said": f"not run: {dry.lacks}", "why": dry.lacks, "command": command}
     if dry is not None:
         why = "the papers' data sets and weights were not at hand"
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,6 +76,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     >>> over_seeds([1.0, 2.0, 3.0])  # doctest: +ELLIPSIS
     Estimate(value=2.0, interval=(-0.484..., 4.484...), seeds=3)
     """
+    if not values:
+        raise ValueError("There is nothing to take the mean of.")
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Estimate(mean, None, n)
@@ -100,7 +103,8 @@ def verdicts(claims: Sequence[Claim], records: Sequence[Record], published: Sequ
 
 def _difference(claim: Claim, records: Iterable[Record]) -> float | None:
     try:
-        return claim.difference(Cells(records))
+        found = claim.difference(Cells(records))
+        return found if math.isfinite(found) else None
     except (KeyError, ValueError, StopIteration, TypeError):  # a figure is not there: the min of nothing, the next of none
         return None
 

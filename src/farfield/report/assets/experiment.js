@@ -6,7 +6,7 @@ const COLOURS = 8; // in the style, as --s1 to --s8
 const figure = content.plot;
 const look = (series) => {
   const i = figure.series.indexOf(series);
-  return { colour: `var(--s${1 + (i % COLOURS)})`, shape: SHAPES[i % SHAPES.length] };
+  return { colour: `var(--s${1 + (i % COLOURS)})`, shape: SHAPES[(i + 3 * Math.floor(i / COLOURS)) % SHAPES.length] }; // a pair of their own for the first 64
 };
 const named = (series, text) => (series ? `${series} ${text}` : text);
 const place = (x) => (figure.numeric ? String(Number(x.toPrecision(5))) : x);
@@ -26,12 +26,13 @@ function drawing(points, paper, ends) {
   const joined = { x, y, detail: { field: "series" }, order: { field: "order", type: "quantitative" }, stroke: colour };
   const marks = { x, y, ...aside, shape };
   return {
+    height: figure.panels.length > 1 ? HEIGHT : 1.7 * HEIGHT,
     data: { values: points },
     layer: [
       ...(bars ? [{ mark: { type: "bar", fillOpacity: 0.6 }, encoding: { x, y, y2: { datum: 0 }, ...aside, fill: colour } }] : []),
       { transform: [{ filter: "isValid(datum.low)" }], mark: { type: "rule", strokeWidth: 1.5, clip: true }, encoding: { x, ...aside, y: { ...y, field: "low" }, y2: { field: "high" }, stroke: bars ? { value: "currentColor" } : colour } },
       ...(lines ? [{ mark: { type: "line", strokeWidth: 2 }, encoding: joined }] : []),
-      ...(bars ? [] : [{ mark: { type: "point", filled: true, size: 36, opacity: 1 }, encoding: { ...marks, fill: colour } }]),
+      ...(bars ? [] : [{ mark: { type: "point", filled: true, size: 48, opacity: 1 }, encoding: { ...marks, fill: colour } }]),
       ...(lines ? [{ data: { values: paper }, mark: { type: "line", strokeWidth: 1.5, strokeDash: [4, 4], strokeOpacity: 0.7 }, encoding: joined }] : []),
       { data: { values: paper }, mark: { type: "point", filled: false, fill: "transparent", size: 60, opacity: 1, strokeWidth: 1.8 }, encoding: { ...marks, stroke: bars ? { value: "currentColor" } : colour } },
       at({ mark: { type: "point", filled: true, size: 90, opacity: 1, fill: "currentColor" }, encoding: marks }),
@@ -90,6 +91,7 @@ function showPlot() {
   if (figure.panels.some((panel) => panel.paper.length)) fill("hollow", " Hollow marks and dashed lines are the paper's, of other networks and data.");
   fill("legend", figure.series.filter(Boolean).map((series) => el("li", {}, swatch(series), series)));
   fill("plots", figure.panels.map(panelOf));
+  byId("plots").classList.toggle("one", figure.panels.length === 1);
   drawRest();
 }
 

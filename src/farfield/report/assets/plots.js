@@ -107,7 +107,7 @@ async function drawNow(frame) {
   if (!spec) return;
   waiting.delete(frame);
   sight.unobserve(frame);
-  const full = { ...spec, width: wide(frame), height: HEIGHT, padding: 2, autosize: { type: "pad" }, config: STYLE, params: [{ name: "at", value: -1 }, { name: "cut", value: null }] };
+  const full = { height: HEIGHT, ...spec, width: wide(frame), padding: 2, autosize: { type: "pad" }, config: STYLE, params: [{ name: "at", value: -1 }, { name: "cut", value: null }] };
   const { view } = await window.vegaEmbed(frame.appendChild(el("div", { "aria-hidden": "true" })), full, { mode: "vega-lite", renderer: "svg", actions: false, tooltip: false, defaultStyle: false, hover: false, logLevel: 1 });
   if (!frame.isConnected) return view.finalize(); // another detector was chosen meanwhile
   frame.view = view;
