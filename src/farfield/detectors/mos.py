@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from farfield.detectors.base import Detector, fingerprint_of
 from farfield.errors import InputError
-from farfield.outputs import Data, group_places, in_groups, validated
+from farfield.outputs import Data, validated
 
 
 class MOS(Detector):
@@ -34,7 +34,11 @@ class MOS(Detector):
     fit_needs = ("logits", "head")
     passes = 0
     paper = "Huang and Li, CVPR 2021"
-    places: Tensor
+    sizes: Int64[Tensor, " k"]
+
+    def __init__(self, *, sizes: Int64[Tensor, " k"], fingerprint: str | None = None) -> None:
+        super().__init__(sizes=sizes, fingerprint=fingerprint)
+        self.parts: list[int] = sizes.tolist()  # logits of each group, its "others" counted
 
     @classmethod
     def fit(cls, train: Data) -> MOS:
@@ -49,10 +53,11 @@ class MOS(Detector):
         head = next(validated(train, cls.fit_needs, "MOS", grouped=True)).head
         if head is None or head.groups is None:
             raise InputError("MOS is for heads with a softmax in each of several groups, and this one is flat. Give `Head(..., groups=...)`.")
-        return cls(places=group_places(head.groups), fingerprint=fingerprint_of(train))
+        starts = (head.groups == -1).nonzero()[:, 0]
+        return cls(sizes=torch.cat([starts[1:], starts.new_tensor([len(head.groups)])]) - starts, fingerprint=fingerprint_of(train))
 
     def score(self, logits: Float[Tensor, "n c"]) -> Float[Tensor, " n"]:  # type: ignore[override]
         """From `logits`, in nats, at least 0."""
-        grouped = in_groups(logits, self.places)
-        # -log p_k(others) = softplus(LSE over the classes of k - v_others)
-        return torch.nn.functional.softplus(grouped[:, :, 1:].logsumexp(2) - grouped[:, :, 0]).amax(1)
+        # -log p_k(others) = softplus(LSE over the classes of k - v_others); a group's logits lie together
+        margins = [group[:, 1:].logsumexp(1) - group[:, 0] for group in logits.split(self.parts, 1)]
+        return torch.nn.functional.softplus(torch.stack(margins, 1)).amax(1)
