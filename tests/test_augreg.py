@@ -24,17 +24,17 @@ def test_a_name_is_its_parts() -> None:
 
 @given(
     model=st.sampled_from([*TIMM]), data=st.sampled_from(["i1k", "i21k"]), epochs=st.integers(1, 999), lr=st.sampled_from(["0.001", "0.03", "1"]),
-    augmentation=st.sampled_from(AUGMENTATIONS), decay=st.sampled_from(["0.03", "0.1"]), dropout=st.sampled_from(["0.0", "0.1"]),
+    augmentation=st.sampled_from(AUGMENTATIONS), decay=st.sampled_from(["0.03", "0.1"]), dropout=st.sampled_from(["0.0", "0.1"]), depth=st.sampled_from(["0.0", "0.1"]),
     tuned=st.none() | st.tuples(st.sampled_from(["imagenet2012", "cifar100", "oxford_iiit_pet"]), st.integers(1, 99), st.sampled_from([224, 384])),
 )  # fmt: skip
 def test_every_part_comes_back(
-    model: str, data: str, epochs: int, lr: str, augmentation: str, decay: str, dropout: str, tuned: tuple[str, int, int] | None
+    model: str, data: str, epochs: int, lr: str, augmentation: str, decay: str, dropout: str, depth: str, tuned: tuple[str, int, int] | None
 ) -> None:
-    name = f"{model}-{data}-{epochs}ep-lr_{lr}-aug_{augmentation}-wd_{decay}-do_{dropout}-sd_{dropout}"
+    name = f"{model}-{data}-{epochs}ep-lr_{lr}-aug_{augmentation}-wd_{decay}-do_{dropout}-sd_{depth}"
     name += "" if tuned is None else f"--{tuned[0]}-steps_{tuned[1]}k-lr_{lr}-res_{tuned[2]}"
     after = None if tuned is None else Finetuning(tuned[0], 1000 * tuned[1], float(lr), tuned[2])
     found = parse(name)
-    assert found == Augreg(model, data, epochs, float(lr), augmentation, float(decay), float(dropout), float(dropout), after)
+    assert found == Augreg(model, data, epochs, float(lr), augmentation, float(decay), float(dropout), float(depth), after)
     assert found.timm == f"{TIMM[model]}_{224 if tuned is None else tuned[2]}"
 
 

@@ -21,8 +21,8 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
-        # Where the shape changes, a 1 x 1 convolution; elsewhere nothing, which an empty Sequential is.
-        changed = () if (stride, inputs) == (1, outputs) else (nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        # Where the width changes, and with it the size, a 1 x 1 convolution; elsewhere nothing, which an empty Sequential is.
+        changed = () if inputs == outputs else (nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
         self.shortcut = nn.Sequential(*changed)
         self.relu = nn.ReLU()
 
