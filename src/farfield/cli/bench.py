@@ -42,7 +42,7 @@ ELSEWHERE = ("timm", "torchvision", "hf")  # models that a suite's preprocessing
 @app.command()
 def bench(
     suite: Annotated[list[str] | None, typer.Option(help="A suite by name (`farfield data list`), or a TOML file that says one. Repeat it for more.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A classifier: timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or one that ships. Repeat it for more.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A classifier: zoo:NAME, timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder of Farfield's, or one that ships. Repeat it for more.")] = None,
     detector: Annotated[list[str] | None, typer.Option(help="A detector, as `knn:k=10` or `react:q=90+energy`; all by default. Repeat it.")] = None,
     id_train: Annotated[str | None, typer.Option(help="ID training data, to fit on: a folder with a sub-folder a class, a list, arrays, hf:NAME:SPLIT.")] = None,
     id_cal: Annotated[str | None, typer.Option(help="ID data the model was not trained on, for detectors that calibrate; else a fifth of the ID test data.")] = None,

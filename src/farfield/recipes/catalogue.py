@@ -66,7 +66,7 @@ SFT = Recipe(
 
 REFERENCES = "torchvision; Xiong et al., ICCV 2025"
 AUGREG = "Steiner et al., TMLR 2022; Mueller and Hein, 2024"
-BIT = "timm:resnetv2_101x1_bit.goog_in21k_ft_in1k"
+BIT = "zoo:bit-s-r101x1"  # of ImageNet-1k alone; timm's own weights have seen ImageNet-21k
 RECIPES: dict[str, Entry] = {
     "cross-entropy": Entry(V1, "Plain cross-entropy: torchvision's first recipe.", REFERENCES),
     "v2": Entry(
@@ -119,7 +119,7 @@ RECIPES: dict[str, Entry] = {
         "Huang and Li, CVPR 2021; Kolesnikov et al., ECCV 2020", BIT, True,
     ),
     "sft": Entry(
-        SFT, "Fifty sharpness-aware steps with pseudo-outliers made of the pictures.", "Zhang et al., IEEE TIP 2026; Mueller et al., NeurIPS 2023; Foret et al., ICLR 2021", BIT, True,
+        SFT, "Fifty sharpness-aware steps with pseudo-outliers made of the pictures.", "Zhang et al., IEEE TIP 2026; Mueller et al., NeurIPS 2023; Foret et al., ICLR 2021", f"{BIT}-flat", True,
         differs="what the paper leaves open: momentum 0.9, batches of 64, both kinds of pseudo-outliers, a radius that grows with the parameters it moves",
     ),
     "vit-pretrain": Entry(
