@@ -2,7 +2,8 @@
 
     python experiments/reproductions.py --out FOLDER                     # every experiment on Glyphs, seeds 0 to 2, and what came of it into
                                                                          # src/farfield/reproduce/results; a stop costs one cell at most
-    python experiments/reproductions.py --out FOLDER --dry --root DIR    # every experiment at full scale with random weights and few pictures
+    python experiments/reproductions.py --out FOLDER --dry               # every experiment's full scale, with random weights, on made-up pictures in
+                                                                         # the published layouts; --root DIR for real ones
     python experiments/reproductions.py --page                           # docs/reproductions.md from what is committed
 
 `--names` and `--seeds` choose, `--into DIR` is another folder for the results.
@@ -22,7 +23,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from farfield import reproduce
+from farfield.data import suites
+from farfield.data.suites.classes import count
 from farfield.errors import InputError
 from farfield.report.render import escape, put_text
 from farfield.reproduce import results
@@ -30,9 +35,19 @@ from farfield.reproduce.base import Experiment
 from farfield.reproduce.tables import markdown, title
 from farfield.reproduce.texts import Value, held
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import trees
+
 PAGE = Path(__file__).parents[1] / "docs" / "reproductions.md"
 SEEDS = (0, 1, 2)
-LIMIT = 64  # samples of each set in a dry run
+LIMIT = 16  # samples of each set in a dry run
+# A dry run's classifier and pictures, where the paper's would take a CPU hours.
+SMALL = {
+    "mos-imagenet": ("torchvision:resnet18", "resize=64,crop=64"),
+    "ninco": ("timm:vit_tiny_patch16_224", ""),
+    "openood-v1.5-imagenet": ("torchvision:resnet18", "resize=64,crop=64"),
+    "openood-v1.5-imagenet200": ("timm:resnet18", "resize=64,crop=64"),
+}
 MACHINE = f"{os.cpu_count()} cores, {platform.machine()}"
 
 
@@ -50,8 +65,6 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     if given.out is None and not given.page:
         parser.error("give --out FOLDER, or --page")
-    if given.dry and given.root is None:
-        parser.error("--dry reads the data sets of the full scale: give --root DIR")
     chosen, lacking = [reproduce.experiment(name) for name in given.names], []
     for one in chosen if given.out is not None else ():
         try:
@@ -77,23 +90,41 @@ def keep(one: Experiment, out: Path, seeds: Iterable[int], into: Path, smoke: bo
     say(f"{one.name}: {made.seconds:.0f} s, {held(made.value(one)['claims'])}")
 
 
-def dry(one: Experiment, out: Path, root: Path, into: Path) -> None:
+def dry(one: Experiment, out: Path, root: Path | None, into: Path) -> None:
     """Runs an experiment's full scale with random weights, and notes that it ran, or what it lacked."""
     began, lacks = time.perf_counter(), ""
-    stage = reproduce.Stage("full", out, root=root, limit=LIMIT, random_weights=True, smoke=True)
-    try:
-        reproduce.run(one, [stage], each=lambda name, done, total: say(f"{name} ({done + 1} of {total})"))
-    except InputError as error:
-        lacks = str(error)
-    command = f"farfield reproduce {one.name} --scale full --root DIR --limit {LIMIT} --random-weights --smoke"
+    model, preprocess = SMALL.get(one.suite, ("", ""))
+    options = {"model": model or None, "preprocess": preprocess or None}
+    with pytest.MonkeyPatch.context() as patch:
+        data = root or made_up(one.suite, out / "trees" / one.suite, patch)
+        stage = reproduce.Stage("full", out / one.suite, root=data, limit=LIMIT, random_weights=True, smoke=True, **options)
+        try:
+            reproduce.run(one, [stage], each=lambda name, done, total: say(f"{name} ({done + 1} of {total})"))
+        except InputError as error:
+            lacks = str(error)
+    given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
+    words = ["farfield", "reproduce", one.name, "--scale", "full", "--root", "DIR", "--limit", str(LIMIT), *given, "--random-weights", "--smoke"]
     known = results.dry_runs(into)
-    known[one.name] = results.DryRun(today(), command, MACHINE, round(time.perf_counter() - began, 1), lacks)
+    known[one.name] = results.DryRun(today(), shlex.join(words), MACHINE, round(time.perf_counter() - began, 1), lacks)
     into.mkdir(parents=True, exist_ok=True)
     ordered = {name: asdict(known[name]) for name in reproduce.EXPERIMENTS if name in known}
     put_text(into / results.DRY, json.dumps(ordered, indent=1) + "\n")
     if lacks:
         raise InputError(lacks)
     say(f"{one.name}: ran at full scale")
+
+
+def made_up(suite: str, root: Path, patch: pytest.MonkeyPatch) -> Path:
+    """A folder with a few pictures of each set of a suite in its published layout, and two of each class in the training data."""
+    definition = suites.definition(suite)
+    classes = count(definition.classes)
+    patch.setattr(trees, "USED", classes)
+    sets = {*definition.splits, *(entry.name for entry in (*definition.ood, *definition.validation))} - {"train"}
+    trees.make(suite, root, 2 * classes, patch=patch, only=frozenset({"train"}))
+    trees.make(suite, root, LIMIT, patch=patch, only=frozenset(sets))
+    groups = {"first half": list(range(classes // 2)), "second half": list(range(classes // 2, classes))}
+    put_text(root / "taxonomy.json", json.dumps(groups))
+    return root
 
 
 def today() -> str:

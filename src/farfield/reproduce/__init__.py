@@ -85,6 +85,7 @@ def run(
         work = list(chosen.cells(stage).items())[:cells]
         if not work:
             raise InputError(f"{chosen.name} has nothing to run at the scale {stage.scale}: what it compares is not to be had there.")
+        assert len({slug(name) for name, _ in work}) == len(work), f"two cells of {chosen.name} would share a file"
         for done, (name, cell) in enumerate(work):
             if each is not None:
                 each(f"{chosen.name}, seed {stage.seed}: {name}", done, len(work))

@@ -51,7 +51,7 @@ def few_of(suite: Suite) -> Suite:
 
 
 def limited(suite: Suite, limit: int | None) -> Suite:
-    """A suite with at most `limit` samples of each set, spread over it; of the training set at least one of each class."""
+    """A suite with at most `limit` samples of each set, spread over it; of the training set at least two of each class, so that it has some spread."""
     if limit is None:
         return suite
     splits = {name: partial(_limited, load, limit, len(suite.classes) if name == "train" else 0) for name, load in suite.splits.items()}
@@ -64,8 +64,8 @@ def _limited(load: Callable[[], Any], limit: int, classes: int) -> Any:
     data = load()
     labels = getattr(data, "labels", None)
     if not classes or labels is None or not hasattr(data, "only"):
-        return inputs.limited(data, max(limit, classes))
-    return data.only(balanced(labels, max(1, limit // classes)).tolist())
+        return inputs.limited(data, max(limit, 2 * classes))
+    return data.only(balanced(labels, max(2, limit // classes)).tolist())
 
 
 def balanced(labels: Tensor, each: int) -> Tensor:

@@ -124,12 +124,9 @@ def _best_other(cells: Cells, figure: str, sign: int) -> float:
 
 
 def _table_1(stage: Stage) -> Mapping[str, Cell]:
-    return {
-        "flat": partial(_flat, stage, False),
-        "mos": partial(_mos, stage, False),
-        "kl matching on test data": partial(_leaky, stage),
-        "times": partial(_times, stage),
-    }
+    cells: dict[str, Cell] = {"flat": partial(_flat, stage, False), "mos": partial(_mos, stage, False), "times": partial(_times, stage)}
+    # some of the test data are too few to fit on
+    return cells if stage.limit else {**cells, "kl matching on test data": partial(_leaky, stage)}
 
 
 # --- Figures 2 and 5: the number of classes ---------------------------------------------------------------------------------------------------

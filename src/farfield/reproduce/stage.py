@@ -146,6 +146,7 @@ class Stage:
         name = self.model or full
         fetched = name.partition(":")[0] in ("timm", "torchvision", "hf", "zoo")
         transform = None if self.preprocess is None else Preprocess.parse(self.preprocess)
+        torch.manual_seed(self.seed)  # random weights are those of the seed, so that what they said is found again
         classifier = Classifier.load(name, transform=transform, random_weights=self.random_weights and fetched, device=self.device)
         return Network(name, classifier, name)
 
