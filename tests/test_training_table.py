@@ -15,6 +15,7 @@ import pytest
 import farfield as ff
 from farfield import models
 from farfield.data import suites
+from farfield.reproduce import networks
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,7 +88,7 @@ def test_the_page_is_what_the_results_say(script):
 
 @pytest.mark.parametrize("name", ["cross-entropy", "mos-taxonomy"])
 def test_the_networks_that_are_kept_are_those_of_the_table(name: str) -> None:
-    path = ROOT / "experiments" / "networks" / f"{name}.safetensors"
+    path = networks.SHIPPED / f"{name}.safetensors"
     classifier, told = ff.Classifier.load(str(path)), models.contents(path)[1]
     test = ff.collect(classifier, suites.load("glyphs-200").split("test"))
     accuracy = (test.predictions() == test.labels).double().mean().item()
