@@ -333,7 +333,7 @@ EXPERIMENTS = (
         "vit-pretraining", PAPER, "The effect of label space, weight decay and learning rate", "The mean FPR of models by what they were pretrained on, with what weight decay, and at what rate "
         "they were fine-tuned; and the mean difference of models that differ in that alone.",
         ("setting", "value", "on"), {**FIGURES, **CHANGES}, lambda stage: {name: partial(_effect, stage, name) for name in SETTINGS}, (), tuple(_settings_claims()),
-        here=HERE + " The intervals of differences are over pretrainings: two pairs of them for the label space and the decay, which differ in their random weights too, and four for the rate.",
+        here=HERE + " The intervals of differences are over pretrainings: two pairs for the label space and two for the decay, each of one network a side, and four for the rate.",
         suite=SUITE, plot=Plot("value", "fpr", "on", "setting", "bars"),
     ),
     Experiment(
