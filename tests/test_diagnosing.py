@@ -370,7 +370,7 @@ def test_figure_3a_by_a_loop(stage):
     wanted["average"] = {key: np.mean([wanted[name][key] for name in wanted]) for key in wanted["letters"]}
     assert {of[1] for of in found} == {"letters", "scripts", "photos", "noise", "average"}
     for name, values in wanted.items():
-        assert found["mixup", name].values == pytest.approx(values, rel=1e-5)
+        assert found["mixup", name].values == pytest.approx(values, abs=1e-4)  # as cells keep them
     assert found["v1", "average"].values["r_in"] == 0
     for name in wanted:  # nothing has changed, so the prediction is what is measured
         assert found["v1", name].values["predicted"] == pytest.approx(found["v1", name].values["auroc"], abs=1e-9)

@@ -28,6 +28,7 @@ from farfield.classifier.sources import source_of
 from farfield.data.images import Images
 from farfield.data.transforms import FromPictures, Normalize, Preprocess
 from farfield.errors import FarfieldWarning, InputError
+from farfield.models.zoo import ZOO
 from farfield.recipes import RECIPES, Entry, Setting, TrainingData, changed, open_training
 from farfield.recipes.catalogue import MOS, bit_hyperrule
 from farfield.recipes.making import fresh, save, set_dropout, train_only
@@ -127,8 +128,9 @@ def test_a_recipe_trains_saves_loads_and_its_json_reproduces_it(name: str, tree:
 
 def test_each_entry_says_what_it_is() -> None:
     for name, entry in RECIPES.items():
-        assert entry.what.endswith(".") and entry.paper and entry.model.startswith("timm:"), name
-        assert timm.is_model(entry.model.removeprefix("timm:").partition(".")[0]), name
+        assert entry.what.endswith(".") and entry.paper and entry.model.startswith(("timm:", "zoo:")), name
+        kind, _, model = entry.model.partition(":")
+        assert model in ZOO if kind == "zoo" else timm.is_model(model.partition(".")[0]), name
         assert entry.then in ("", "augdelete")
         assert changed(entry.recipe, {}) == entry.recipe
 

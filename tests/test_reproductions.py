@@ -56,7 +56,7 @@ def test_a_dry_run_is_noted_beside_those_there_are(script: Any, known: Any, tmp_
     (into / results.DRY).write_text(json.dumps({"second": {"date": "2026-01-01", "command": "x", "machine": "y", "seconds": 1.0}}))
     assert script.main(["--out", str(tmp_path / "out"), "--into", str(into), "--dry", "--root", str(tmp_path), "--names", "first"]) == 0
     told = results.dry_runs(into)
-    assert list(told) == ["first", "second"] and told["first"].command.startswith("farfield reproduce first --scale full --root DIR --limit 64")
+    assert list(told) == ["first", "second"] and told["first"].command.startswith("farfield reproduce first --scale full --root DIR --limit 16")
 
 
 def test_what_a_dry_run_lacked_is_noted(script: Any, known: Any, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_a_dry_run_lacked_is_noted(script: Any, known: Any, tmp_path: Path)
     assert status["first"]["state"] == "dry run" and status["second"]["said"] == "not run: The weights of ours are not there. Get them."
 
 
-@pytest.mark.parametrize("words", [[], ["--out", "x", "--dry"]])
+@pytest.mark.parametrize("words", [[], ["--dry"]])
 def test_what_is_missing_of_the_command_is_told(script: Any, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         script.main(words)
