@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -312,7 +313,7 @@ def _falls_more(quantity: str, relative: bool, after: str = "SFT") -> Callable[[
 
     def difference(cells: Cells) -> float:
         sets = [name for name in cells.names(2) if name != "ID"]
-        return float(np.mean([fall(cells, name) for name in sets])) - fall(cells, "ID")
+        return fmean(fall(cells, name) for name in sets) - fall(cells, "ID")
 
     return difference
 
@@ -323,7 +324,7 @@ def _changed_mildly(cells: Cells) -> float:
     def moved(quantity: str) -> float:
         names = cells.names(2)
         pairs = [(cells[quantity, "before", name, "median"], cells[quantity, "SFT", name, "median"]) for name in names]
-        return float(np.mean([100 * abs(now - before) / abs(before) for before, now in pairs]))
+        return fmean(100 * abs(now - before) / abs(before) for before, now in pairs)
 
     return moved("max logit") - moved("gradient norm")
 
