@@ -20,6 +20,7 @@ from farfield.reproduce.stage import Network, Stage
 METHODS = {"maxlogit": "MaxLogit", "mahalanobis": "Mahalanobis", "relative-mahalanobis": "Relative Mahalanobis"}
 NEAR, UNIT = "near OOD", "unit tests"
 KINDS = (NEAR, UNIT)
+ID = "ID"  # what an accuracy is of
 FAILED = 0.1  # share of a unit test's pictures taken for ID, above which it is failed
 DRAWS = 2000  # of a bootstrap
 Told = tuple[dict[str, float], dict[str, tuple[float, float]]]  # figures and intervals, by name
@@ -95,12 +96,14 @@ def figures_of(s_in: Float[np.ndarray, " n"], outs: Sequence[Float[np.ndarray, "
 
 
 def judged(stage: Stage, network: Network, suite: Suite) -> list[Record]:
-    """The figures of a classifier by each method on each kind of OOD, `("Mahalanobis, near OOD",)` and so on, each with its accuracy.
+    """The figures of a classifier by each method on each kind of OOD, `("Mahalanobis, near OOD",)` and so on, and its accuracy, `("ID",)`.
 
     Raises:
         InputError: where a picture cannot be read.
     """
     found, records = stage.judge(network, tuple(METHODS), suite), []
+    if found.accuracy is not None and found.interval is not None:
+        records.append(Record((ID,), {"accuracy": found.accuracy}, {"accuracy": found.interval}))
     for kind, sets in pieces(suite).items():
         for method, name in METHODS.items():
             scores = found.scores[method]
@@ -109,10 +112,8 @@ def judged(stage: Stage, network: Network, suite: Suite) -> list[Record]:
                     raise InputError(
                         f"{many - len(scores[one])} of {many} pictures of {one} cannot be read, so its parts are not whole. Mend the files."
                     )
-            values, intervals = figures_of(scores["test"], [scores[one][span] for one, span, _ in sets], kind == UNIT)
-            if found.accuracy is not None and found.interval is not None:
-                values["accuracy"], intervals["accuracy"] = found.accuracy, found.interval
-            records.append(Record((on(name, kind),), values, intervals))
+            outs = [scores[one][span] for one, span, _ in sets]
+            records.append(Record((on(name, kind),), *figures_of(scores["test"], outs, kind == UNIT)))
     return records
 
 

@@ -165,7 +165,7 @@ def notes(chosen: Experiment, scale: str, seeds: Sequence[int], settings: Value,
         )
     else:
         found.append(
-            f"All is of seed {_listed(seeds)}, with 95 % intervals over pictures where a figure has one; of a claim one seed says no more than a sign."
+            f"All is of seed {_listed(seeds)}, with 95 % intervals over pictures where a figure has one; of a claim without an interval one seed says no more than a sign."
         )
     return found
 
