@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
 from typing import Any
 
-import numpy as np
-import torch
-
 from farfield.data.images import Suite
-from farfield.outputs import Outputs
 from farfield.reproduce.base import Cell, Cells, Claim, Experiment, Plot, Record, printed
+from farfield.reproduce.distributions import QUANTITIES, SPREAD, changed_mildly, falls_more, spread
 from farfield.reproduce.mos import SETS
 from farfield.reproduce.mos import TABLE as MOS_TABLE
 from farfield.reproduce.stage import Network, Stage, loaded
@@ -253,40 +249,6 @@ def _table_8(stage: Stage) -> Mapping[str, Cell]:
 
 # --- Figures 2 to 4: distributions before and after ---------------------------------------------------------------------------------------------
 
-QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
-SPREAD = {"mean": "mean", "q05": "5 %", "q25": "25 %", "median": "median", "q75": "75 %", "q95": "95 %"}
-
-
-def spread(of: tuple[str, ...], values: np.ndarray) -> Record:
-    """The mean of some values, with its interval, and quantiles."""
-    mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
-    return Record(of, {"mean": mean, **{name: float(np.quantile(values, q)) for name, q in QUANTILES.items()}}, {"mean": (mean - half, mean + half)})
-
-
-def head_gradient(outputs: Outputs) -> torch.Tensor:
-    """The length of the gradient of cross-entropy with the predicted class by the head's weights, of each sample: `||p - y||_2 ||f||_2`.
-
-    >>> head_gradient(Outputs(logits=torch.zeros(1, 2), features=torch.tensor([[3.0, 4.0]])))  # |(-1/2, 1/2)| times 5
-    tensor([3.5355], dtype=torch.float64)
-    """
-    assert outputs.logits is not None and outputs.features is not None
-    p = outputs.logits.double().softmax(1)
-    y = torch.nn.functional.one_hot(outputs.logits.argmax(1), p.shape[1])
-    length: torch.Tensor = (p - y).norm(dim=1) * outputs.features.double().norm(dim=1)
-    return length
-
-
-QUANTITIES: dict[str, Callable[[Outputs], torch.Tensor]] = {
-    "energy": lambda outputs: _logits(outputs).logsumexp(1),
-    "max logit": lambda outputs: _logits(outputs).amax(1),
-    "gradient norm": head_gradient,
-}
-
-
-def _logits(outputs: Outputs) -> torch.Tensor:
-    assert outputs.logits is not None
-    return outputs.logits.double()
-
 
 def _distributions(stage: Stage, quantities: tuple[str, ...]) -> Mapping[str, Cell]:
     def one(when: str) -> Iterable[Record]:
@@ -302,31 +264,6 @@ def _distributions(stage: Stage, quantities: tuple[str, ...]) -> Mapping[str, Ce
 
     times = ("before", "SFT", "SFT, longer") if stage.glyphs else ("before", "SFT")
     return {when: partial(one, when) for when in times}
-
-
-def _falls_more(quantity: str, relative: bool, after: str = "SFT") -> Callable[[Cells], float]:
-    """By how much more a mean falls over the sets than on ID pictures; in percent of what it was, where `relative`."""
-
-    def fall(cells: Cells, name: str) -> float:
-        before, now = cells[quantity, "before", name, "mean"], cells[quantity, after, name, "mean"]
-        return 100 * (before - now) / abs(before) if relative else before - now
-
-    def difference(cells: Cells) -> float:
-        sets = [name for name in cells.names(2) if name != "ID"]
-        return fmean(fall(cells, name) for name in sets) - fall(cells, "ID")
-
-    return difference
-
-
-def _changed_mildly(cells: Cells) -> float:
-    """How much further max logits move than gradient norms, by the change of the medians in percent, over ID and all sets."""
-
-    def moved(quantity: str) -> float:
-        names = cells.names(2)
-        pairs = [(cells[quantity, "before", name, "median"], cells[quantity, "SFT", name, "median"]) for name in names]
-        return fmean(100 * abs(now - before) / abs(before) for before, now in pairs)
-
-    return moved("max logit") - moved("gradient norm")
 
 
 EXPERIMENTS = (
@@ -435,8 +372,8 @@ EXPERIMENTS = (
         "sft-figure-2", PAPER, "Figures 2 and 4", "The distribution of energy before and after.", ("quantity", "when", "pictures"), SPREAD,
         lambda stage: _distributions(stage, ("energy",)), (),
         (
-            Claim("Energy falls more on OOD pictures than on ID pictures, in nats", _falls_more("energy", False)),
-            Claim("With 400 steps at ten times the rate too (no setting of the paper)", _falls_more("energy", False, "SFT, longer")),
+            Claim("Energy falls more on OOD pictures than on ID pictures, in nats", falls_more("energy", False)),
+            Claim("With 400 steps at ten times the rate too (no setting of the paper)", falls_more("energy", False, "SFT, longer")),
         ),
         here=HERE[BIT], suite=IMAGENET, plot=Plot("pictures", "mean", "when", kind="bars"),
     ),
@@ -444,8 +381,8 @@ EXPERIMENTS = (
         "sft-figure-3", PAPER, "Figure 3", "The gradient norm of the last layer and the maximal logit, before and after.", ("quantity", "when", "pictures"), SPREAD,
         lambda stage: _distributions(stage, ("gradient norm", "max logit")), (),
         (
-            Claim("The maximal logit falls more on OOD pictures than on ID pictures, in percent of itself", _falls_more("max logit", True)),
-            Claim("The gradient norm changes less than the maximal logit, in percent of the medians", _changed_mildly),
+            Claim("The maximal logit falls more on OOD pictures than on ID pictures, in percent of itself", falls_more("max logit", True)),
+            Claim("The gradient norm changes less than the maximal logit, in percent of the medians", changed_mildly),
         ),
         here=f"{HERE[BIT]} The gradient is that of cross-entropy with the predicted class, for ID pictures too.", suite=IMAGENET,
         plot=Plot("pictures", "mean", "when", "quantity", kind="bars"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -12,27 +11,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
-from farfield import benchmark, inputs, recipes
-from farfield.benchmark.inside import of_probe
-from farfield.benchmark.run import scores_path
+from farfield import recipes
 from farfield.classifier import Classifier
 from farfield.classifier.surgery import put_head
 from farfield.collect import Progress, collect
 from farfield.data import suites
 from farfield.data.images import OODSet, Suite
 from farfield.data.transforms import Preprocess
-from farfield.detectors import parse
-from farfield.detectors.base import Detector, Fitter
-from farfield.detectors.compose import fit_taps_of, most_of, passes_of
 from farfield.errors import InputError
 from farfield.outputs import Head, Outputs
-from farfield.reproduce.base import Convention, Record
+from farfield.reproduce.base import Convention
 from farfield.reproduce.few import few_of, kept, limited
-from farfield.reproduce.figures import Mean, Scored, records
+from farfield.reproduce.figures import Mean
 from farfield.reproduce.networks import ROWS, SUITE, Networks, slug
+from farfield.reproduce.worth import Judged, judged, seconds
 from farfield.store import Stored
 from farfield.training import Recipe, make_objective, train
 from farfield.training.features import FeatureSet
@@ -49,16 +43,6 @@ class Network:
     name: str
     classifier: Classifier
     source: str
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What detectors made of a classifier: records of each detector and set, its accuracy in percent with its interval, and seconds."""
-
-    records: tuple[Record, ...]
-    accuracy: float | None
-    interval: tuple[float, float] | None
-    scores: Mapping[str, Mapping[str, np.ndarray]]  # detector to set (`test` is ID) to scores
 
 
 class Stage:
@@ -311,7 +295,7 @@ class Stage:
         precision: bool = False,
     ) -> Judged:
         """Detectors on a classifier and a suite: records `(detector, set)` and `(detector, "average")`."""
-        return self._judged(network.name, suite, network.classifier, detectors, fpr, mean, precision)
+        return judged(self.place, network.name, suite, network.classifier, detectors, fpr=fpr, mean=mean, precision=precision, progress=self.progress)
 
     def judge_outputs(
         self,
@@ -328,71 +312,12 @@ class Stage:
         splits = {name: partial(_given, outputs[name]) for name in ("train", "test") if name in outputs}
         ood = tuple(OODSet(one.name, one.group, partial(_given, outputs[one.name])) for one in suite.ood if one.name in outputs)
         given = Suite(suite.name, (), {}, splits, ood, (), "")
-        return self._judged(
-            label, given, None, detectors, fpr, mean, precision, {one.name: _clusters(one) for one in suite.ood if one.name in outputs}
-        )
-
-    def _judged(
-        self,
-        label: str,
-        suite: Suite,
-        classifier: Classifier | None,
-        detectors: Sequence[str],
-        fpr: Convention,
-        mean: Mean,
-        precision: bool,
-        clusters: Mapping[str, np.ndarray | None] | None = None,
-    ) -> Judged:
-        folder = self.place / "bench" / slug(label)
-        store = folder if classifier is None else self.place
-        results = benchmark.run([(suite, [classifier])], {name: parse(name) for name in detectors}, out=store, progress=self.progress)
-        for refused in results.refused:
-            raise InputError(f"{refused['detector']} on {label}: {refused['reason']}")
-        about = results.classifiers[0]
-        kept = load_file(scores_path(store, suite.name, about["name"]))
-        scores = {
-            name: {key.removeprefix(f"{name}/"): v.double().numpy() for key, v in kept.items() if key.startswith(f"{name}/")} for name in detectors
-        }
-        found: list[Record] = []
-        for name in detectors:
-            sets = {}
-            for one in suite.ood:
-                own = kept.get(f"clusters/{one.name}")
-                sources = (clusters or {}).get(one.name) if own is None else own.numpy()
-                sets[one.name] = Scored(scores[name][one.name], one.group, sources)
-            found += records(name, scores[name]["test"], sets, fpr=fpr, mean=mean, precision=precision)
-        interval = about["id_accuracy_interval"]
-        return Judged(
-            tuple(found),
-            None if about["id_accuracy"] is None else 100 * about["id_accuracy"],
-            None if interval is None else (100 * interval[0], 100 * interval[1]),
-            scores,
-        )
-
-    def _fitted(self, network: Network, fitter: Fitter, suite: Suite) -> Detector:
-        if passes_of(fitter) == 0:
-            return fitter(of_probe(network.classifier))
-        data, most = suite.split("train"), most_of(fitter)
-        some: Any = data if most is None else inputs.limited(data, most)
-        train = collect(network.classifier, some, out=self.place / "store", name="train", taps=fit_taps_of(fitter), progress=self.progress)
-        return fitter(train)
+        clusters = {one.name: _clusters(one) for one in suite.ood if one.name in outputs}
+        return judged(self.place, label, given, None, detectors, fpr=fpr, mean=mean, precision=precision, clusters=clusters, progress=self.progress)
 
     def seconds(self, network: Network, detector: str, suite: Suite, *, again: int = 3) -> float:
-        """How long the test data and all sets take with a detector, pictures in memory to scores: the forward pass with its taps, and scoring; the least of several.
-
-        On a CPU it is its time, which what else runs there does not change.
-        """
-        clock = time.process_time if self.device == "cpu" else time.perf_counter
-        made = self._fitted(network, parse(detector), suite)
-        pictures = [suite.split("test"), *(ood.load() for ood in suite.ood)]
-        best = float("inf")
-        for _ in range(again):
-            began = clock()
-            for data in pictures:
-                outputs = collect(network.classifier, data, taps=made.taps())
-                made(outputs)
-            best = min(best, clock() - began)
-        return best
+        """How long the test data and all sets take with a detector; see `worth.seconds`."""
+        return seconds(network.classifier, detector, suite, self.place / "store", again=again, progress=self.progress)
 
 
 def _given(outputs: Outputs) -> Outputs:
