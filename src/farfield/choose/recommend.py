@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,10 +160,9 @@ def recommend(
     fitters = dict(detectors) if detectors is not None else {name: parse(name) for name in USUAL}
     if len(held) < FEWEST:
         raise InputError(f"Detectors cannot be compared on {len(held)} held-out ID pictures; give at least {FEWEST}.")
-    splits: dict[str, Any] = {"train": train, "test": held}
-    if any(map(calibrated, fitters.values())):
-        splits["calibration"], splits["test"] = _set_apart(held)
-    tested: Images = splits["test"]
+    calibrating, rest = split(held, fitters)
+    tested = held.only(rest)
+    splits = {"train": train, "test": tested, **({"calibration": held.only(calibrating)} if len(calibrating) else {})}
     made = invented(tested, seed=seed)
     sets = tuple(OODSet(name, KINDS[name], partial(_given, data)) for name, data in made.items())
     suite = Suite(PSEUDO, tuple(names), {}, {name: partial(_given, data) for name, data in splits.items()}, sets, (), "")
@@ -203,11 +202,10 @@ def _given(data: Any) -> Any:
     return data
 
 
-def _set_apart(held: Images) -> tuple[Images, Images]:
-    """A fifth of the pictures, for detectors that calibrate, and the rest."""
-    mine = hashed(torch.arange(len(held)), 0) % FIFTH == 0
-    one, other = (replace(held, images=held.images[rows], labels=held.labels[rows]) for rows in (mine, ~mine))
-    return one, other
+def split(held: Images, fitters: Mapping[str, Fitter]) -> tuple[Tensor, Tensor]:
+    """The rows that detectors calibrate on, a fifth where one of them does that, and those that they are compared on."""
+    mine = (hashed(torch.arange(len(held)), 0) % FIFTH == 0) & any(map(calibrated, fitters.values()))
+    return mine.nonzero()[:, 0], (~mine).nonzero()[:, 0]
 
 
 def _sources(data: Images) -> Tensor:

@@ -1,0 +1,119 @@
+"""From a classifier and its data to a case: one pass over each set, which serves every check and the recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from farfield.benchmark.run import scores_path
+from farfield.choose import USUAL, recommend
+from farfield.choose.pseudo import invented, mixtures
+from farfield.choose.recommend import PSEUDO, split
+from farfield.classifier import Classifier
+from farfield.collect import Progress, collect
+from farfield.data.images import Images
+from farfield.detectors import parse
+from farfield.detectors.base import Fitter
+from farfield.diagnose.base import Case, Reference
+from farfield.outputs import Outputs
+
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the second picture in mixtures
+UNIT = ("maxlogit", "mahalanobis", "relative-mahalanobis")  # the detectors of paper 2's unit tests
+
+
+def gather(
+    classifier: Classifier,
+    train: Any,
+    held: Images,
+    *,
+    out: str | Path,
+    ood: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    names: tuple[str, ...] = (),
+    detectors: Mapping[str, Fitter] | None = None,
+    current: str = "msp",
+    reference: Classifier | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Case:
+    """Everything that checks look at.
+
+    Args:
+        classifier: any.
+        train: its ID training data, labelled.
+        held: ID pictures that it was not trained on, as `pseudo.squares` makes them.
+        out: a folder, as `benchmark.run`'s.
+        ood: real OOD sets by name.
+        data: the ID data as given, `train` and `test`.
+        names: of the classes.
+        detectors: among which to recommend; all that look at logits and features by default.
+        current: the detector in use.
+        reference: another classifier of the same classes.
+        seed: of what is made up.
+        batch_size: as `collect`'s.
+        workers: likewise.
+        strict: likewise.
+        command: what a person types to do this again.
+        progress: called with what is done, how far, and out of how much.
+
+    Raises:
+        InputError: as `recommend`.
+    """
+    fitters = dict(detectors) if detectors is not None else {name: parse(name) for name in USUAL}
+    fitters = {**fitters, **{name: parse(name) for name in (*UNIT, current) if name not in fitters}}
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "strict": strict, "progress": progress}
+    folder = Path(out)
+    found = recommend(classifier, train, held, detectors=fitters, out=folder, seed=seed, names=names, command=command, **options)
+
+    def said(of: Classifier, pictures: Any, name: str) -> Outputs:
+        return collect(of, pictures, out=folder / "store", name=name, **options).load()
+
+    rows = split(held, fitters)[1]
+    tested = held.only(rows)
+    made = invented(tested, seed=seed)
+    pseudo = {name: said(classifier, pictures, name) for name, pictures in made.items()}
+    real = {name: said(classifier, pictures, name) for name, pictures in (ood or {}).items()}
+    other = None
+    if reference is not None:
+        sets = {**made, **(ood or {})}
+        other = Reference(reference.name, said(reference, held, "held out"), {name: said(reference, one, name) for name, one in sets.items()})
+    return Case(
+        classifier,
+        names,
+        collect(classifier, train, out=folder / "store", name="train", **options),
+        said(classifier, held, "held out"),
+        pseudo,
+        {share: said(classifier, _mixed(tested, share, seed), f"mixed {share}") for share in SHARES},
+        real,
+        {"test": held, **made},
+        _by_detector(load_file(scores_path(folder, PSEUDO, classifier.name)), made),
+        rows.tolist(),
+        found,
+        {"train": train, "test": held} if data is None else data,
+        other,
+        current,
+    )
+
+
+def _mixed(images: Images, share: float, seed: int) -> Images:
+    mixed = mixtures(images, share, seed=seed)
+    return Images(f"mixed {share}", mixed, torch.full((len(mixed),), -1))
+
+
+def _by_detector(kept: Mapping[str, Tensor], made: Mapping[str, Images]) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, values in kept.items():
+        detector, _, name = key.rpartition("/")
+        if name in ("test", *made) and detector not in ("classes", "labels", "clusters"):
+            found.setdefault(detector, {})[name] = values.double().numpy()
+    return found
