@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from farfield.benchmark.run import scores_path
-from farfield.choose import USUAL, recommend
-from farfield.choose.pseudo import invented, mixtures
-from farfield.choose.recommend import PSEUDO, split
+from farfield.choose import USUAL, Comparison, Material, compare, recommendation
+from farfield.choose.comparison import PSEUDO, split
+from farfield.choose.pseudo import mixtures
 from farfield.classifier import Classifier
 from farfield.collect import Progress, collect
 from farfield.data.images import Images
@@ -25,6 +26,29 @@ from farfield.outputs import Outputs
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the second picture in mixtures
 UNIT = ("maxlogit", "mahalanobis", "relative-mahalanobis")  # the detectors of paper 2's unit tests
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A case, and what remedies are measured with.
+
+    Args:
+        case: what checks look at.
+        comparison: of the detectors on pseudo-OOD.
+        material: what they were compared on.
+        fitters: of these detectors, by name.
+        out: the folder.
+        options: of `collect`.
+        seed: of what is made up.
+    """
+
+    case: Case
+    comparison: Comparison
+    material: Material
+    fitters: Mapping[str, Fitter]
+    out: Path
+    options: Mapping[str, Any]
+    seed: int
 
 
 def gather(
@@ -45,8 +69,8 @@ def gather(
     strict: bool = False,
     command: str | None = None,
     progress: Progress | None = None,
-) -> Case:
-    """Everything that checks look at.
+) -> Work:
+    """Everything that checks look at, and remedies are measured with.
 
     Args:
         classifier: any.
@@ -73,21 +97,22 @@ def gather(
     fitters = {**fitters, **{name: parse(name) for name in (*UNIT, current) if name not in fitters}}
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "strict": strict, "progress": progress}
     folder = Path(out)
-    found = recommend(classifier, train, held, detectors=fitters, out=folder, seed=seed, names=names, command=command, **options)
+    began, material = time.perf_counter(), Material.of(train, held, fitters, seed)
+    compared = compare(classifier, material, fitters, out=folder, seed=seed, names=names, **options)
+    found = recommendation(classifier.name, compared, time.perf_counter() - began, command)
 
     def said(of: Classifier, pictures: Any, name: str) -> Outputs:
         return collect(of, pictures, out=folder / "store", name=name, **options).load()
 
     rows = split(held, fitters)[1]
-    tested = held.only(rows)
-    made = invented(tested, seed=seed)
+    tested, made = material.splits["test"], material.made
     pseudo = {name: said(classifier, pictures, name) for name, pictures in made.items()}
     real = {name: said(classifier, pictures, name) for name, pictures in (ood or {}).items()}
     other = None
     if reference is not None:
         sets = {**made, **(ood or {})}
         other = Reference(reference.name, said(reference, held, "held out"), {name: said(reference, one, name) for name, one in sets.items()})
-    return Case(
+    case = Case(
         classifier,
         names,
         collect(classifier, train, out=folder / "store", name="train", **options),
@@ -103,6 +128,7 @@ def gather(
         other,
         current,
     )
+    return Work(case, compared, material, fitters, folder, options, seed)
 
 
 def _mixed(images: Images, share: float, seed: int) -> Images:

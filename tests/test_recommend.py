@@ -1,0 +1,208 @@
+"""Detectors ranked on pseudo-OOD: the figures against loops over the scores, who comes first and why, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import farfield as ff
+from farfield import metrics
+from farfield.benchmark.run import scores_path
+from farfield.choose import Recommendation, recommend
+from farfield.choose.comparison import KINDS, LEFT, PSEUDO, Comparison, split, weights
+from farfield.choose.pseudo import Without, folds, invented
+from farfield.choose.recommend import _ranked
+from farfield.data.images import Images
+from farfield.data.transforms import Normalize
+from farfield.detectors import CATALOGUE, parse
+from farfield.errors import InputError
+from farfield.metrics import Linked, placements
+from farfield.outputs import Head
+
+NAMES = ("msp", "maxlogit", "mahalanobis", "knn:k=3", "temperature")
+
+
+def pictures(name: str, n: int, seed: int) -> Images:
+    """Six classes told by which part of a picture is bright, in which colour."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 6
+    images = torch.randint(110, (n, 3, 12, 12), generator=random, dtype=torch.uint8)
+    for i, label in enumerate(labels.tolist()):
+        row, column = divmod(label, 3)
+        images[i, label % 3, 6 * row : 6 * row + 6, 4 * column : 4 * column + 4] += 120
+    return Images(name, images, labels)
+
+
+def classifier() -> ff.Classifier:
+    """A random body with a head fitted in closed form."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(300, 20), nn.Softplus(), nn.Linear(20, 6))
+    made = ff.Classifier.wrap(net, transform=Normalize((0.5,) * 3, (0.5,) * 3), name="random", input_size=(3, 12, 12))
+    train = ff.collect(made, pictures("train", 600, 0))
+    assert train.features is not None and train.labels is not None
+    with torch.no_grad():
+        net[-1].bias.zero_()  # type: ignore[union-attr,operator]
+        net[-1].weight.copy_(torch.linalg.lstsq(train.features, 8.0 * nn.functional.one_hot(train.labels, 6).float()).solution.T)  # type: ignore[union-attr,operator]
+    return made
+
+
+KEPT = classifier()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recommendation]:
+    out = tmp_path_factory.mktemp("recommend")
+    return out, recommend(
+        KEPT, pictures("train", 600, 0), pictures("held", 240, 1), detectors={name: parse(name) for name in NAMES}, out=out, command="as typed"
+    )
+
+
+def test_every_kind_is_judged_as_a_loop_does(found: tuple[Path, Recommendation]) -> None:
+    out, made = found
+    scores = load_file(scores_path(out, PSEUDO, "random"))
+    assert {one.detector for one in made.ranked} == set(NAMES) and not made.refused
+    for one in made.ranked:
+        assert set(one.kinds) == set(KINDS)
+        s_in = scores[f"{one.detector}/test"].double().numpy()
+        for kind in ("mixup", "jigsaw", "channels", "noise"):
+            s_out = scores[f"{one.detector}/{kind}"].double().numpy()
+            auroc = np.mean([(a > b) + 0.5 * (a == b) for a in s_in for b in s_out]) if kind == "mixup" else metrics.auroc(s_in, s_out)
+            assert one.kinds[kind].auroc == pytest.approx(auroc)
+        left = []
+        for i in (1, 2):
+            own = load_file(scores_path(out, f"{LEFT} {i}", "given outputs"))
+            left.append(metrics.auroc(own[f"{one.detector}/test"].double().numpy(), own[f"{one.detector}/{LEFT}"].double().numpy()))
+        assert one.kinds[LEFT].auroc == pytest.approx(np.mean(left))
+        near = (one.kinds[LEFT].auroc + one.kinds["mixup"].auroc) / 2
+        far = (one.kinds["jigsaw"].auroc + one.kinds["channels"].auroc + one.kinds["noise"].auroc) / 3
+        assert one.mean.auroc == pytest.approx((near + far) / 2)
+        assert one.mean.interval[0] < one.mean.auroc < one.mean.interval[1]
+
+
+def test_families_of_noise_are_counted(found: tuple[Path, Recommendation]) -> None:
+    out, made = found
+    scores = load_file(scores_path(out, PSEUDO, "random"))
+    held = pictures("held", 240, 1)
+    parts = invented(held.only(split(held, {"temperature": parse("temperature")})[1]))["noise"].parts
+    assert len(parts) == 17
+    for one in made.ranked:
+        s_in = scores[f"{one.detector}/test"].double().numpy()
+        noise = scores[f"{one.detector}/noise"].double().numpy()
+        wrong = sum(metrics.fpr_at_95_tpr_id(s_in, noise[span]) > 0.1 for span in parts.values())
+        assert (one.failed, one.families) == (wrong, 17)
+
+
+def test_a_fifth_calibrates_where_a_detector_does_that(found: tuple[Path, Recommendation]) -> None:
+    held = pictures("held", 240, 1)
+    calibrating, rest = split(held, {"temperature": parse("temperature")})
+    assert found[1].samples["held out"] == len(rest) and 20 < len(calibrating) < 80 and len(calibrating) + len(rest) == 240
+    assert len(split(held, {"msp": parse("msp")})[0]) == 0
+
+
+def test_left_out_classes_are_refitted(found: tuple[Path, Recommendation]) -> None:
+    """The scores of a fold are those of detectors fitted on the training data without its classes."""
+    out, _ = found
+    held = pictures("held", 240, 1)
+    rest = held.only(split(held, {"temperature": parse("temperature")})[1])
+    train, tested = ff.collect(KEPT, pictures("train", 600, 0)), ff.collect(KEPT, rest)
+    for i, fold in enumerate(folds(6, 0.2, 2), 1):
+        own = load_file(scores_path(out, f"{LEFT} {i}", "given outputs"))
+        made = CATALOGUE["mahalanobis"].fit(Without(train, fold).load())
+        assert torch.allclose(own["mahalanobis/test"], made(Without(tested, fold).load()), rtol=1e-4, atol=1e-3)
+        assert torch.allclose(own[f"mahalanobis/{LEFT}"], made(Without(tested, fold, only=True).load()), rtol=1e-4, atol=1e-3)
+
+
+def test_the_order_is_by_the_mean_and_the_first_is_tied_with_none_that_is_told_from_it(found: tuple[Path, Recommendation]) -> None:
+    _, made = found
+    means = [one.mean.auroc for one in made.ranked if not one.reasons]
+    assert means[1:] == sorted(means[1:], reverse=True)
+    first = made.ranked[0]
+    assert (first.behind.auroc, first.detector) == (0.0, made.best)
+    for one in made.ranked[1:]:
+        assert one.behind.auroc == pytest.approx(first.mean.auroc - one.mean.auroc)
+        assert (one.detector in made.tied) == (not one.reasons and one.behind.interval[0] <= 0)
+
+
+def test_it_is_plain_json(found: tuple[Path, Recommendation]) -> None:
+    told = json.loads(json.dumps(found[1].plain()))
+    assert told["best"] == told["ranked"][0]["detector"] and told["command"] == "as typed" and told["accuracy"][0] > 0.9
+    assert set(told["samples"]) == {"held out", "mixup", "jigsaw", "channels", "noise"}
+
+
+def test_a_second_time_runs_no_classifier(found: tuple[Path, Recommendation], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, made = found
+    monkeypatch.setattr(ff.Classifier, "outputs", lambda *_, **__: pytest.fail("the classifier was run again"))
+    again = recommend(KEPT, pictures("train", 600, 0), pictures("held", 240, 1), detectors={name: parse(name) for name in NAMES}, out=out)
+    assert [one.mean for one in again.ranked] == [one.mean for one in made.ranked]
+
+
+# --- the ranking on made-up scores --------------------------------------------------------------------------------------------------------
+
+
+def pieces(near: float, far: float, seed: int = 0, n: int = 300) -> list[tuple[str, Linked]]:
+    rng = np.random.default_rng(seed)
+    s_in, ids = rng.normal(0, 1, n), np.arange(n)
+    found = []
+    for kind, shift in (("mixup", near), ("jigsaw", far)):
+        found.append((kind, Linked(placements(s_in, rng.normal(-shift, 1, n)), ids, ids, 1.0)))
+    return found
+
+
+def test_of_those_not_told_apart_the_one_that_fails_fewer_tests_is_first() -> None:
+    both = {"a": pieces(1.0, 2.0), "b": [(k, p) for k, p in pieces(1.0, 2.0)], "c": pieces(0.1, 0.2)}
+    ranked = _ranked(Comparison(both, {"a": (9, 17), "b": (2, 17), "c": (0, 17)}, frozenset(), {}, None, {}))
+    assert [one.detector for one in ranked] == ["b", "a", "c"]
+
+
+def test_a_warning_or_a_kind_below_chance_speaks_against_a_detector() -> None:
+    both = {"a": pieces(2.0, 2.0), "b": pieces(3.0, -1.0), "c": pieces(0.5, 0.5)}
+    ranked = _ranked(Comparison(both, dict.fromkeys(both, (0, 17)), frozenset({("a", "It is not made for this.")}), {}, None, {}))
+    assert next(one.detector for one in ranked) == "c"
+    reasons = {one.detector: one.reasons for one in ranked}
+    assert reasons["a"] == ("It is not made for this.",) and "takes jigsaw for more in-distribution" in reasons["b"][0] and reasons["c"] == ()
+
+
+def test_near_and_far_weigh_alike() -> None:
+    assert weights(KINDS) == pytest.approx({LEFT: 0.25, "mixup": 0.25, "jigsaw": 1 / 6, "channels": 1 / 6, "noise": 1 / 6})
+    assert weights(["noise"]) == {"noise": 1.0}
+
+
+# --- what is refused, and what is left out ------------------------------------------------------------------------------------------------
+
+
+def test_three_pictures_are_too_few(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="compared on 3 held-out ID pictures; give at least 20"):
+        recommend(KEPT, pictures("train", 60, 0), pictures("held", 3, 1), out=tmp_path)
+
+
+def test_no_detector_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"No detector takes random\. MOS is for heads"):
+        recommend(KEPT, pictures("train", 60, 0), pictures("held", 30, 1), detectors={"mos": parse("mos")}, out=tmp_path)
+
+
+@pytest.mark.parametrize("case", ["unlabelled", "inside", "few"])
+def test_left_out_classes_are_left_out_where_they_cannot_be_had(case: str, tmp_path: Path) -> None:
+    held, names = pictures("held", 60 if case != "few" else 42, 1), ["msp", "odin"] if case == "inside" else ["msp"]
+    if case == "unlabelled":
+        held = replace(held, labels=torch.full((60,), -1))
+    made = recommend(KEPT, pictures("train", 120, 0), held, detectors={name: parse(name) for name in names}, out=tmp_path)
+    assert all(set(one.kinds) == {"mixup", "jigsaw", "channels", "noise"} for one in made.ranked)
+    assert (made.accuracy is None) == (case == "unlabelled")
+
+
+def test_a_grouped_head_is_ranked_without_left_out_classes(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(432, 8))
+    groups = torch.tensor([-1, 0, 1, 2, -1, 3, 4, 5])
+    made: Any = ff.Classifier.wrap(net, transform=Normalize((0.5,) * 3, (0.5,) * 3), name="grouped", input_size=(3, 12, 12), groups=groups)
+    assert isinstance(made.head, Head)
+    found = recommend(made, pictures("train", 120, 0), pictures("held", 60, 1), detectors={n: parse(n) for n in ("mos", "msp", "knn")}, out=tmp_path)
+    assert {one.detector for one in found.ranked} == {"mos", "knn"} and "flat logits" in found.refused["msp"]
+    assert LEFT not in found.ranked[0].kinds
