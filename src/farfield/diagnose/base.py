@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from farfield.benchmark import Row
 from farfield.choose import Recommendation
 from farfield.classifier import Classifier
 from farfield.data.images import Images
@@ -121,6 +122,7 @@ class Case:
         data: the ID training data and held-out ID data as they were given, for pictures and names of files: `train` and `test`.
         reference: another classifier, if one was given.
         current: the detector that a person uses now, which remedies are compared with.
+        real: how that and the recommended one do on the real OOD sets.
     """
 
     classifier: Classifier
@@ -137,6 +139,7 @@ class Case:
     data: Mapping[str, Any]
     reference: Reference | None = None
     current: str = "msp"
+    real: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from farfield import benchmark
+from farfield.benchmark import Row
 from farfield.benchmark.run import scores_path
 from farfield.choose import USUAL, Comparison, Material, compare, recommendation
 from farfield.choose.comparison import PSEUDO, split
 from farfield.choose.pseudo import mixtures
 from farfield.classifier import Classifier
 from farfield.collect import Progress, collect
-from farfield.data.images import Images
+from farfield.data.images import Images, OODSet, Suite
 from farfield.detectors import parse
 from farfield.detectors.base import Fitter
 from farfield.diagnose.base import Case, Reference
@@ -105,13 +108,17 @@ def gather(
     def said(of: Classifier, pictures: Any, name: str) -> Outputs:
         return collect(of, pictures, out=folder / "store", name=name, **options).load()
 
-    rows = split(held, fitters)[1]
+    tested_rows = split(held, fitters)[1]
     tested, made = material.splits["test"], material.made
     pseudo = {name: said(classifier, pictures, name) for name, pictures in made.items()}
-    real = {name: said(classifier, pictures, name) for name, pictures in (ood or {}).items()}
+    real_sets = dict(ood or {})
+    real = {name: said(classifier, pictures, name) for name, pictures in real_sets.items()}
+    rows = _real(
+        classifier, material, real_sets, {name: fitters[name] for name in (current, found.best) if name in compared.pieces}, folder, names, options
+    )
     other = None
     if reference is not None:
-        sets = {**made, **(ood or {})}
+        sets = {**made, **real_sets}
         other = Reference(reference.name, said(reference, held, "held out"), {name: said(reference, one, name) for name, one in sets.items()})
     case = Case(
         classifier,
@@ -123,13 +130,36 @@ def gather(
         real,
         {"test": held, **made},
         _by_detector(load_file(scores_path(folder, PSEUDO, classifier.name)), made),
-        rows.tolist(),
+        tested_rows.tolist(),
         found,
         {"train": train, "test": held} if data is None else data,
         other,
         current,
+        rows,
     )
     return Work(case, compared, material, fitters, folder, options, seed)
+
+
+def _real(
+    classifier: Classifier,
+    material: Material,
+    sets: Mapping[str, Any],
+    fitters: Mapping[str, Fitter],
+    folder: Path,
+    names: tuple[str, ...],
+    options: Mapping[str, Any],
+) -> list[Row]:
+    """The figures of detectors on real OOD sets, against the same held-out pictures as on pseudo-OOD."""
+    if not sets:
+        return []
+    splits = {name: partial(_given, data) for name, data in material.splits.items()}
+    suite = Suite("real OOD", names, {}, splits, tuple(OODSet(name, "far", partial(_given, data)) for name, data in sets.items()), (), "")
+    rows = benchmark.run([(suite, [classifier])], fitters, out=folder, **options).rows
+    return [row for row in rows if row.ood in sets]
+
+
+def _given(data: Any) -> Any:
+    return data
 
 
 def _mixed(images: Images, share: float, seed: int) -> Images:
