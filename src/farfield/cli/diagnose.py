@@ -43,7 +43,7 @@ def diagnose(
     model: Annotated[str, typer.Argument(help="A classifier, as elsewhere: zoo:NAME, timm:NAME, torchvision:NAME[:WEIGHTS], hf:NAME, python:module:function, a file or folder, or one that ships.")],
     id_train: Annotated[str | None, typer.Option(help="ID training data: a folder with a sub-folder a class, a list, hf:NAME:SPLIT.")] = None,
     id_test: Annotated[str | None, typer.Option(help="ID pictures that the model was not trained on, likewise.")] = None,
-    suite: Annotated[str | None, typer.Option(help="A suite in place of those: its training and test data.")] = None,
+    suite: Annotated[str | None, typer.Option(help="A suite in place of those: its training and calibration data.")] = None,
     ood: Annotated[list[str] | None, typer.Option(help="NAME=DATA: real OOD data, to be looked at; nothing is chosen by them. Repeat it.")] = None,
     reference: Annotated[str | None, typer.Option(help="Another classifier of the same classes to compare with, such as one that was trained plainly.")] = None,
     detector: Annotated[str, typer.Option(help="The detector in use, which others are compared with.")] = "msp",

@@ -56,7 +56,7 @@ def subject(
 
     Args:
         model: by name.
-        suite: whose training and calibration data (`recommend`) or test data and OOD sets (`diagnose`) are taken.
+        suite: whose training and calibration data are taken; its test data where it has no others.
         id_train: own data in place of a suite.
         id_held: the option of the held-out ID data, and its value.
         ood: NAME=DATA, real OOD sets.
@@ -85,7 +85,7 @@ def subject(
     classifier = load_classifier(model, weights=weights, preprocess=preprocess, random_weights=random_weights, device=device)
     sets = _named_sets(ood, root)
     if suite is not None:
-        splits, names, given = _of_suite(suite, option, classifier, model, root, preprocess is None)
+        splits, names, given = _of_suite(suite, classifier, model, root, preprocess is None)
     else:
         splits, names = _own({"train": id_train or "", "test": held or ""}, classifier, class_map, root)
         given = {"--id-train": id_train or "", option: held or ""}
@@ -93,6 +93,7 @@ def subject(
         if isinstance(data, Outputs | Stored):
             raise InputError(f"{name} is what a classifier said already, and pictures are needed, to make others of them. Give pictures.")
     train, some = inputs.limited(splits["train"], limit), inputs.limited(splits["test"], pictures)
+    assert not isinstance(some, Outputs | Stored)
     if len(train) < classifier.classes:
         raise InputError(
             f"The ID training data are {len(train)} samples and the model has {classifier.classes} classes; detectors are fitted on at least one of each. "
@@ -142,21 +143,22 @@ def _own(texts: Mapping[str, str], classifier: Any, class_map: Path | None, root
 
 
 def _of_suite(
-    name: str, option: str, classifier: Any, model: str, root: Path | None, as_published: bool
+    name: str, classifier: Any, model: str, root: Path | None, as_published: bool
 ) -> tuple[dict[str, Any], tuple[str, ...], dict[str, str]]:
-    """The training data of a suite, and its calibration data, or where there is none its test data."""
+    """The training data of a suite, and its calibration data, or where there are none its test data."""
     from farfield.cli.bench import published_for
     from farfield.data import suites
 
     if root is not None and name in suites.SUITES:
         raise InputError(f"--root and --suite {name} exclude each other: it is drawn on the spot.")
     chosen = suites.load(name, root)
-    if as_published and name not in suites.SUITES:
-        published_for(classifier, model, suites.definition(name).preprocess)
+    published = None if name in suites.SUITES else suites.definition(name).preprocess
+    if as_published and published is not None:
+        published_for(classifier, model, published)
     if chosen.classes and classifier.classes != len(chosen.classes):
         raise InputError(
             f"{classifier.name} has {classifier.classes} classes and {name} has {len(chosen.classes)}; it was trained for another suite."
         )
-    held = "test" if option == "--id-test" or "calibration" not in chosen.splits else "calibration"
+    held = "calibration" if "calibration" in chosen.splits else "test"  # nothing is chosen on test data where there are others
     given = {"--suite": name, **({} if root is None else {"--root": str(root)})}
     return {"train": chosen.split("train"), "test": chosen.split(held)}, chosen.classes, given
