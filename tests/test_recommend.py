@@ -20,38 +20,14 @@ from farfield.choose import Recommendation, recommend
 from farfield.choose.comparison import KINDS, LEFT, PSEUDO, Comparison, split, weights
 from farfield.choose.pseudo import Without, folds, invented
 from farfield.choose.recommend import _ranked
-from farfield.data.images import Images
 from farfield.data.transforms import Normalize
 from farfield.detectors import CATALOGUE, parse
 from farfield.errors import InputError
 from farfield.metrics import Linked, placements
 from farfield.outputs import Head
+from small import classifier, pictures
 
 NAMES = ("msp", "maxlogit", "mahalanobis", "knn:k=3", "temperature")
-
-
-def pictures(name: str, n: int, seed: int) -> Images:
-    """Six classes told by which part of a picture is bright, in which colour."""
-    random = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % 6
-    images = torch.randint(110, (n, 3, 12, 12), generator=random, dtype=torch.uint8)
-    for i, label in enumerate(labels.tolist()):
-        row, column = divmod(label, 3)
-        images[i, label % 3, 6 * row : 6 * row + 6, 4 * column : 4 * column + 4] += 120
-    return Images(name, images, labels)
-
-
-def classifier() -> ff.Classifier:
-    """A random body with a head fitted in closed form."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 12, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(300, 20), nn.Softplus(), nn.Linear(20, 6))
-    made = ff.Classifier.wrap(net, transform=Normalize((0.5,) * 3, (0.5,) * 3), name="random", input_size=(3, 12, 12))
-    train = ff.collect(made, pictures("train", 600, 0))
-    assert train.features is not None and train.labels is not None
-    with torch.no_grad():
-        net[-1].bias.zero_()  # type: ignore[union-attr,operator]
-        net[-1].weight.copy_(torch.linalg.lstsq(train.features, 8.0 * nn.functional.one_hot(train.labels, 6).float()).solution.T)  # type: ignore[union-attr,operator]
-    return made
 
 
 KEPT = classifier()
@@ -123,7 +99,7 @@ def test_left_out_classes_are_refitted(found: tuple[Path, Recommendation]) -> No
 def test_the_order_is_by_the_mean_and_the_first_is_tied_with_none_that_is_told_from_it(found: tuple[Path, Recommendation]) -> None:
     _, made = found
     means = [one.mean.auroc for one in made.ranked if not one.reasons]
-    assert means[1:] == sorted(means[1:], reverse=True)
+    assert means == sorted(means, reverse=True)
     first = made.ranked[0]
     assert (first.behind.auroc, first.detector) == (0.0, made.best)
     for one in made.ranked[1:]:
@@ -133,7 +109,7 @@ def test_the_order_is_by_the_mean_and_the_first_is_tied_with_none_that_is_told_f
 
 def test_it_is_plain_json(found: tuple[Path, Recommendation]) -> None:
     told = json.loads(json.dumps(found[1].plain()))
-    assert told["best"] == told["ranked"][0]["detector"] and told["command"] == "as typed" and told["accuracy"][0] > 0.9
+    assert told["best"] == told["ranked"][0]["detector"] and told["command"] == "as typed" and told["accuracy"][0] > 0.8
     assert set(told["samples"]) == {"held out", "mixup", "jigsaw", "channels", "noise"}
 
 
@@ -154,12 +130,6 @@ def pieces(near: float, far: float, seed: int = 0, n: int = 300) -> list[tuple[s
     for kind, shift in (("mixup", near), ("jigsaw", far)):
         found.append((kind, Linked(placements(s_in, rng.normal(-shift, 1, n)), ids, ids, 1.0)))
     return found
-
-
-def test_of_those_not_told_apart_the_one_that_fails_fewer_tests_is_first() -> None:
-    both = {"a": pieces(1.0, 2.0), "b": [(k, p) for k, p in pieces(1.0, 2.0)], "c": pieces(0.1, 0.2)}
-    ranked = _ranked(Comparison(both, {"a": (9, 17), "b": (2, 17), "c": (0, 17)}, frozenset(), {}, None, {}))
-    assert [one.detector for one in ranked] == ["b", "a", "c"]
 
 
 def test_a_warning_or_a_kind_below_chance_speaks_against_a_detector() -> None:

@@ -108,7 +108,7 @@ def recommend(
 
     Formula: of each detector the mean of two, near and far; near is the mean AUROC over `left-out classes` and `mixup`, far over `jigsaw`, `channels` and `noise`; a
     kind that cannot be had for all of them counts for none. Intervals know that the sets share pictures (`metrics.linked_auroc`). A detector is not told from
-    another where the interval of the difference holds 0; of those not told from the one with the highest mean, the one that fails the fewest families of noise is first.
+    the first where the interval of the difference holds 0. Those against which something speaks come last.
 
     Args:
         classifier: any; of one without a linear head, detectors of logits and features alone.
@@ -158,12 +158,9 @@ def _ranked(found: Comparison) -> list[Ranked]:
     kinds = {name: found.kinds(name) for name in whole}
     reasons = {name: tuple(_reasons(name, kinds[name], found)) for name in whole}
     order = sorted(whole, key=lambda name: (bool(reasons[name]), -figures[name].auroc))
-    equal = [name for name in order if not reasons[name] and metrics.linked_test(whole[order[0]], whole[name]).interval.low <= 0]
-    first = min(equal or order[:1], key=lambda name: found.failed[name][0])
-    order = [first, *(name for name in order if name != first)]
     ranked = []
     for name in order:
-        test = metrics.linked_test(whole[first], whole[name])
+        test = metrics.linked_test(whole[order[0]], whole[name])
         ranked.append(Ranked(name, figures[name], kinds[name], *found.failed[name], Figure(test.difference, test.interval), reasons[name]))
     return ranked
 
