@@ -18,6 +18,7 @@ from farfield.diagnose.base import ORDER
 from farfield.report.page import assembled
 from farfield.report.recommendation import (
     NONE,
+    cleaned,
     content,
     facts,
     fenced,
@@ -55,7 +56,7 @@ def write_diagnosis(value: Value, folder: str | Path) -> list[Path]:
     return [
         put_text(folder / "diagnosis.json", to_json(value) + "\n"),
         put_text(folder / "diagnosis.md", to_markdown(value)),
-        put_text(folder / "diagnosis.html", assembled(page_content(value), "diagnosis")),
+        put_text(folder / "diagnosis.html", assembled(cleaned(page_content(value)), "diagnosis")),
     ]
 
 

@@ -33,7 +33,7 @@ def write_recommendation(plain: Value, folder: str | Path) -> list[Path]:
     return [
         put_text(folder / "recommendation.json", to_json(plain) + "\n"),
         put_text(folder / "recommendation.md", to_markdown(plain)),
-        put_text(folder / "recommendation.html", assembled(page_content(plain), "diagnosis")),
+        put_text(folder / "recommendation.html", assembled(cleaned(page_content(plain)), "diagnosis")),
     ]
 
 
@@ -239,6 +239,17 @@ def fenced(command: str) -> list[str]:
     """A command as a block of code, which no text in it can end."""
     fence = "`" * (1 + max([2, *map(len, re.findall("`+", command))]))
     return [f"{fence}sh", clean(command, breaks=True), fence, ""]
+
+
+def cleaned(value: Any) -> Any:
+    """A plain value whose texts are `clean`, but for commands, which are to be copied as they are.
+
+    >>> cleaned({"a\\n": ["b\\n"], "command": "c\\n"})
+    {'a': ['b'], 'command': 'c\\n'}
+    """
+    if isinstance(value, dict):
+        return {clean(key): one if key == "command" else cleaned(one) for key, one in value.items()}
+    return [cleaned(one) for one in value] if isinstance(value, list) else clean(value) if isinstance(value, str) else value
 
 
 def finite(value: Any) -> Any:

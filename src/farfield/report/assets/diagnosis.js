@@ -5,6 +5,7 @@ const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle
 const OUTLINES = { circle: "M6,1.5a4.5,4.5 0 1,0 .01,0Z", square: "M2,2h8v8h-8Z", "triangle-up": "M6,1L11,10.5H1Z", diamond: "M6,.5L11,6L6,11.5L1,6Z", cross: "M4.3,1h3.4v3.3H11v3.4H7.7V11H4.3V7.7H1V4.3h3.3Z", "triangle-down": "M1,1.5H11L6,11Z", "triangle-right": "M1.5,1L11,6L1.5,11Z", "triangle-left": "M10.5,1L1,6L10.5,11Z" };
 const COLOURS = 8; // in the style, as --s1 to --s8
 const OPEN = ["issue", "tip"]; // what there is something to do about
+const TITLE = 210; // pixels of an axis's title; the text below the plot has the whole of it
 const LABELS = 40; // categories, up to which each has its name on the axis
 const NONE = "\u2013"; // where there is no figure
 
@@ -16,9 +17,12 @@ const TURNING = /[\u0590-\u08ff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1
 const apart = (text) => (TURNING.test(text) ? `\u2068${text}\u2069` : text); // in a text of its own direction, which turns nothing around it
 const box = (label, shown) => el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": label }, shown);
 
+let commands = 0;
+
 // A command with a button that copies it, or where a browser does not let it, marks it for the keyboard.
 function command(text) {
-  const code = el("code", {}, text);
+  const id = `command-${commands++}`;
+  const code = el("code", { id }, text);
   const said = (word) => {
     button.textContent = word;
     window.setTimeout(() => (button.textContent = "Copy"), 2500);
@@ -32,7 +36,7 @@ function command(text) {
       said("Ctrl + C");
     }
   };
-  const button = el("button", { type: "button", class: "copy", "aria-live": "polite", "aria-label": null, onclick: press }, "Copy");
+  const button = el("button", { type: "button", class: "copy", "aria-live": "polite", "aria-describedby": id, onclick: press }, "Copy");
   return el("div", { class: "command" }, el("pre", {}, code), button);
 }
 
@@ -64,12 +68,14 @@ const legend = ({ series, kind }) => (series.some((one) => one.name) ? el("ul", 
 const around = ({ low, high }, i) => (low && known(low[i]) && high && known(high[i]) ? ` (${short(low[i])} to ${short(high[i])})` : "");
 const told = (series, i) => `${series.name ? `${apart(series.name)} ` : ""}${short(series.y[i])}${around(series, i)}`;
 
-// Every point with its place on the axis; `stops` are the indices in the order of the axis.
-function pointsOf({ series, low, high }, xs, stops) {
+// Every point with its place on the axis; `stops` are the indices in the order of the axis. The first series is drawn last, over the others, and those
+// without intervals have small marks where others have some.
+function pointsOf({ series, kind }, xs, stops) {
+  const some = kind === "points" && series.some((one) => stops.some((at) => around(one, at)));
   return series.flatMap((one, s) => stops.map((at, i) => {
     const ends = around(one, at) ? { low: one.low[at], high: one.high[at] } : {};
-    return { i, s: String(s), x: xs[at], y: one.y[at], ...look(s), ...ends };
-  })).filter((point) => known(point.y) && known(point.x));
+    return { i, s: String(s), x: xs[at], y: one.y[at], size: some && !around(one, at) ? 16 : 46, ...look(s), ...ends };
+  })).reverse().filter((point) => known(point.y) && known(point.x));
 }
 
 function limitOf({ limit }, channel) {
@@ -80,11 +86,11 @@ function drawing(evidence, points, xs, numeric) {
   const { kind, series } = evidence;
   const bars = kind === "bars";
   const crowded = xs.length > 12;
-  const names = { labels: xs.length <= LABELS, ticks: xs.length <= LABELS, labelAngle: crowded ? -90 : xs.length > 4 || xs.some((x) => x.length > 10) ? -40 : 0, labelLimit: crowded ? 120 : 90, labelOverlap: false };
+  const names = { labels: xs.length <= LABELS, ticks: xs.length <= LABELS, labelAngle: crowded ? -90 : xs.length > 4 || xs.some((x) => x.length > 10) ? -40 : 0, labelLimit: crowded ? 120 : 90, labelOverlap: false, titleLimit: TITLE };
   const x = numeric
-    ? { field: "x", title: evidence.x_title, type: "quantitative", scale: { zero: false, nice: true, padding: 8 }, axis: { format: ".4~g" } }
+    ? { field: "x", title: evidence.x_title, type: "quantitative", scale: { zero: false, nice: true, padding: 8 }, axis: { format: ".4~g", titleLimit: TITLE } }
     : { field: "x", title: evidence.x_title, type: "ordinal", sort: null, scale: { domain: xs }, axis: names };
-  const y = { field: "y", title: evidence.y_title, type: "quantitative", scale: { zero: bars, nice: true }, axis: { format: ".4~g" } };
+  const y = { field: "y", title: evidence.y_title, type: "quantitative", scale: { zero: bars, nice: true }, axis: { format: ".4~g", titleLimit: HEIGHT } };
   const aside = bars && series.length > 1 ? { xOffset: { field: "s", sort: null, scale: { domain: series.map((_, s) => String(s)) } } } : {};
   const colour = { field: "colour", type: "nominal", scale: null };
   const marks = { x, y, ...aside, shape: { field: "shape", type: "nominal", scale: null } };
@@ -92,9 +98,9 @@ function drawing(evidence, points, xs, numeric) {
     data: { values: points },
     layer: [
       ...(bars ? [{ mark: { type: "bar", fillOpacity: 0.65 }, encoding: { x, y, y2: { datum: 0 }, ...aside, fill: colour } }] : []),
-      { transform: [{ filter: "isValid(datum.low)" }], mark: { type: "rule", strokeWidth: 1.5 }, encoding: { x, ...aside, y: { ...y, field: "low" }, y2: { field: "high" }, stroke: bars ? { value: "currentColor" } : colour } },
+      { transform: [{ filter: "isValid(datum.low)" }], mark: { type: "rule", strokeWidth: 1.8 }, encoding: { x, ...aside, y: { ...y, field: "low" }, y2: { field: "high" }, stroke: bars ? { value: "currentColor" } : colour } },
       ...(kind === "lines" ? [{ mark: { type: "line", strokeWidth: 2 }, encoding: { x, y, detail: { field: "s" }, order: { field: "i", type: "quantitative" }, stroke: colour } }] : []),
-      ...(bars ? [] : [{ mark: { type: "point", filled: true, size: 42, opacity: 1 }, encoding: { ...marks, fill: colour } }]),
+      ...(bars ? [] : [{ mark: { type: "point", filled: true, opacity: 1 }, encoding: { ...marks, fill: colour, size: { field: "size", type: "quantitative", scale: null } } }]),
       ...limitOf(evidence, "y"),
       at({ mark: { type: "point", filled: true, size: 80, opacity: 1, fill: "currentColor" }, encoding: marks }),
     ],
@@ -104,8 +110,8 @@ function drawing(evidence, points, xs, numeric) {
 // The first sample's bins are filled, the others' are steps.
 function bins(evidence, edges) {
   const { series } = evidence;
-  const x = { type: "quantitative", title: evidence.x_title, scale: { domain: [edges[0], edges[edges.length - 1]], nice: false, zero: false }, axis: { format: ".4~g" } };
-  const y = { type: "quantitative", title: evidence.y_title, axis: { format: ".3~r" } };
+  const x = { type: "quantitative", title: evidence.x_title, scale: { domain: [edges[0], edges[edges.length - 1]], nice: false, zero: false }, axis: { format: ".4~g", titleLimit: TITLE } };
+  const y = { type: "quantitative", title: evidence.y_title, axis: { format: ".3~r", titleLimit: HEIGHT } };
   const values = series.flatMap((one, s) => one.y.map((height, i) => ({ i, s: String(s), from: edges[i], to: edges[i + 1], middle: (edges[i] + edges[i + 1]) / 2, y: height, ...look(s) })));
   const closed = series.map((one, s) => ({ i: -2, s: String(s), from: edges[edges.length - 1], to: edges[edges.length - 1], y: one.y[one.y.length - 1], ...look(s) })); // so that the last step is drawn
   const limit = known(evidence.limit) && evidence.limit >= edges[0] && evidence.limit <= edges[edges.length - 1] ? limitOf(evidence, "x") : [];
@@ -163,13 +169,12 @@ const todo = (one) => (one.do || one.command ? el("div", { class: "do" }, one.do
 function findingOf(one) {
   const { evidence, figures } = one;
   const table = figures.length ? box(`Figures of ${one.code}`, facts("", ["Figure", "value", "95 % interval"], figures)) : null;
-  const text = el("div", {},
-    el("p", { class: "said" }, one.said), todo(one),
+  const more = el("div", {},
     el("details", { class: "how" }, el("summary", {}, "How it is detected"), el("p", {}, one.how), one.source && el("p", { class: "quiet" }, one.source)),
     (table || evidence) && el("details", { class: "figures" }, el("summary", {}, "All figures"), table, evidence && evidenceTable(evidence)));
   return el("article", { class: `card finding ${one.outcome}` },
     el("h3", {}, el("span", { class: "word" }, one.outcome), el("code", {}, el("bdi", {}, one.code)), el("bdi", {}, one.title)),
-    el("div", { class: `seen ${evidence ? "both" : ""}` }, text, evidence && el("div", {}, evidenceOf(evidence, one.title))),
+    el("div", { class: `seen ${evidence ? "both" : ""}` }, el("div", {}, el("p", { class: "said" }, one.said), todo(one)), evidence && el("div", {}, evidenceOf(evidence, one.title)), more),
     one.shown.length > 0 && el("ul", { class: "strip" }, one.shown.map(picture)));
 }
 
@@ -202,6 +207,14 @@ const within = (figure) => (figure ? [percent(figure.auroc), el("small", { class
 const signedRange = ([low, high]) => `${signed(low)} to ${signed(high)}`;
 const change = (value) => (value ? [signed(value[0]), el("small", { class: "quiet" }, ` (${signedRange(value[1])})`)] : NONE);
 
+// A table of texts and figures that does not sort; `numbers` are its columns of figures.
+function listing(id, heads, numbers, rows) {
+  const number = (i) => numbers.includes(i) && "number";
+  const cells = (row) => row.map((cell, i) => (cell instanceof HTMLTableCellElement ? cell : el("td", { class: number(i) || (i === 0 && "name") }, cell)));
+  return el("table", { id }, el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: number(i) }, head)))),
+    el("tbody", {}, rows.map(({ kind, row }) => el("tr", { class: kind }, cells(row)))));
+}
+
 function gainCell({ gain }, ends) {
   if (!gain) return el("td", { class: "line" }, NONE);
   const drawn = whisker(row(gain), ends);
@@ -223,12 +236,12 @@ function showRemedies() {
   if (!some) return;
   const gains = remedies.filter((one) => one.gain).flatMap((one) => [0, ...one.gain.interval]);
   const ends = gains.length && Math.max(...gains) > Math.min(...gains) ? [Math.min(...gains), Math.max(...gains)] : [-0.01, 0.01];
-  const rows = remedies.map((one, i) => el("tr", { class: KINDS[one.told] },
-    el("td", { class: "name" }, el("a", { href: `#remedy-${i}` }, el("bdi", {}, one.name))), el("td", {}, el("bdi", {}, one.cost)),
-    el("td", { class: "number" }, within(one.before)), el("td", { class: "number" }, within(one.after)), gainCell(one, ends),
-    el("td", {}, el("span", { class: "told" }, one.told)), el("td", { class: "number" }, change(one.accuracy_change))));
-  const heads = ["Remedy", "cost", "AUROC before", "after", "gain", "AUROC is", "ID accuracy"];
-  fill("remedies", el("table", { id: "remedies-table" }, el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: [2, 3, 6].includes(i) && "number" }, head)))), el("tbody", {}, rows)));
+  const name = (one, i) => el("a", { href: `#remedy-${i}` }, el("bdi", {}, one.name));
+  const rows = remedies.map((one, i) => ({
+    kind: KINDS[one.told],
+    row: [name(one, i), el("bdi", {}, one.cost), gainCell(one, ends), el("span", { class: "told" }, one.told), within(one.before), within(one.after), change(one.accuracy_change)],
+  }));
+  fill("remedies", listing("remedies-table", ["Remedy", "cost", "gain, points", "AUROC is", "AUROC before, %", "after, %", "ID accuracy, points"], [4, 5, 6], rows));
   fill("remedy-cards", remedies.map(remedyOf));
 }
 
@@ -246,14 +259,14 @@ function showRanking() {
   const axis = el("span", { class: "ends" }, el("span", {}, percent(ends[0])), el("span", {}, percent(ends[1])));
   const columns = [
     { key: "detector", label: "Detector", name: true, value: rank, cell: (one) => [el("bdi", {}, breakable(one.detector)), one.current && el("small", { class: "quiet below" }, "in use")] },
-    { key: "standing", label: "Verdict", value: (one) => one.standing, cell: (one) => one.standing },
     { key: "mean", label: "mean AUROC, %", number: true, down: true, value: (one) => one.mean.auroc, cell: (one) => [el("strong", {}, percent(one.mean.auroc)), el("small", { class: "quiet below" }, range(row(one.mean)))] },
     { key: "line", label: axis, title: `95 % intervals on a line from ${percent(ends[0])} to ${percent(ends[1])}`, cell: (one) => el("td", { class: "line" }, whisker(row(one.mean), ends)) },
+    { key: "standing", label: "verdict", value: (one) => one.standing, cell: (one) => el("td", { class: "stands" }, one.standing) },
+    { key: "noise", label: "noise failed", number: true, value: (one) => one.failed, cell: (one) => one.noise || NONE },
     { key: "behind", label: "behind the first", number: true, value: (one) => one.behind.auroc, cell: behind },
     ...kinds.map((kind) => ({ key: `kind ${kind}`, label: kind, number: true, down: true, value: (one) => (one.kinds[kind] ? one.kinds[kind].auroc : -1), cell: (one) => cell(one.kinds[kind]) })),
-    { key: "noise", label: "noise failed", number: true, value: (one) => one.failed, cell: (one) => one.noise || NONE },
   ];
-  byId("ranking-verdict").textContent = verdict;
+  byId("ranking-verdict").textContent = verdict === content.summary ? "" : verdict;
   fill("ranking", table("ranking-table", columns, ranked, { first: { key: "detector" }, again: showRanking, attributes: (one) => ({ class: rank(one) === 0 && "take chosen" }) }));
   const against = ranked.flatMap((one) => one.reasons.map((reason) => el("li", {}, el("bdi", {}, one.detector), ": ", el("bdi", {}, reason))));
   fill("ranking-notes",
@@ -269,10 +282,9 @@ function showReal() {
   const some = Boolean(real && real.length);
   byId("real-box").hidden = !some;
   if (!some) return;
-  const rows = real.map((one) => [el("bdi", {}, one.set), el("bdi", {}, one.detector), within(one), [percent(one.fpr), el("small", { class: "quiet" }, ` (${range([0, ...one.fpr_interval])})`)]]);
-  const made = facts("", ["Set", "detector", "AUROC, %", "FPR at 95 % TPR, %"], rows);
-  made.id = "real-table";
-  fill("real", made);
+  const fpr = (one) => [percent(one.fpr), el("small", { class: "quiet" }, ` (${range([0, ...one.fpr_interval])})`)];
+  const rows = real.map((one) => ({ row: [el("bdi", {}, one.set), el("bdi", {}, one.detector), within(one), fpr(one)] }));
+  fill("real", listing("real-table", ["Set", "detector", "AUROC, %", "FPR at 95 % TPR, %"], [2, 3], rows));
 }
 
 function showTop() {
