@@ -85,7 +85,7 @@ FINDINGS = [
     finding("A2", "passed", "Logits are finite"), finding("L1", "passed", "Labels are there"),
     finding("G1", "muted", "The suite is small", "Fewer than 1,000 pictures; muted by --ignore."),
     finding("R1", "skipped", "Against a reference", "No reference was given."),
-    finding("K1", "not applicable", "Groups of classes", "The head has no groups."),
+    finding("K1", "not applicable", "Groups of classes", "There is one group alone."),
 ]  # fmt: skip
 
 
@@ -100,15 +100,15 @@ REMEDIES = [
     },
     {
         "name": "Use knn", "cost": "free", "said": "Another detector on the same classifier.", "command": "farfield fit knn --model runs/mixup --out guard", "tried": True,
-        "before": figure(0.7125, 0.011), "after": figure(0.8642, 0.009), "gain": figure(0.1517, 0.013), "accuracy_change": None, "note": "",
+        "before": figure(0.71262, 0.0111), "after": figure(0.8642, 0.009), "gain": figure(0.1517, 0.013), "accuracy_change": None, "note": "",
     },
     {
         "name": "AugDelete", "cost": "seconds", "said": "Refit the last layer on plain features.", "command": "farfield finetune augdelete --model 'runs/a model' --data train --out runs/fixed",
-        "tried": True, "before": figure(0.7125, 0.011), "after": figure(0.7203, 0.012), "gain": figure(0.0078, 0.0101), "accuracy_change": [-0.0035, [-0.0081, 0.0012]],
+        "tried": True, "before": figure(0.71262, 0.0111), "after": figure(0.7203, 0.012), "gain": figure(0.0078, 0.0101), "accuracy_change": [-0.0036, [-0.0081, 0.0012]],
         "note": "Measured on the same held-out pictures.",
     },
     {
-        "name": "SFT", "cost": "minutes", "said": "A few steps of sharpness-aware tuning.", "command": "", "tried": True, "before": figure(0.7125, 0.011),
+        "name": "SFT", "cost": "minutes", "said": "A few steps of sharpness-aware tuning.", "command": "", "tried": True, "before": figure(0.71262, 0.0111),
         "after": figure(0.6911, 0.012), "gain": figure(-0.0214, 0.0092), "accuracy_change": [0.0021, [-0.0019, 0.0061]], "note": "",
     },
 ]  # fmt: skip
@@ -117,12 +117,12 @@ REMEDIES = [
 def recommendation(detectors: Sequence[str] = DETECTORS) -> dict[str, Any]:
     ranked = []
     for place, name in enumerate(detectors):
-        mean = 0.8642 - 0.0213 * place
-        kinds = {kind: Figure(mean + 0.011 * (i - 2), around(mean + 0.011 * (i - 2), 0.0123)) for i, kind in enumerate(KINDS)}
+        mean = 0.86423 - 0.0213 * place
+        kinds = {kind: Figure(mean + 0.011 * (i - 2), around(mean + 0.011 * (i - 2), 0.01231)) for i, kind in enumerate(KINDS)}
         reasons = (f"It takes noise for more in-distribution than ID pictures (AUROC {41 + place}.3).",) if place > len(detectors) - 3 else ()
-        gap = 0.0213 * place
+        gap = 0.02131 * place
         ranked.append(
-            Ranked(name, Figure(mean, around(mean, 0.0094)), kinds, place % 7, 17, Figure(gap, around(gap, 0.025 if place else 0.0)), reasons)
+            Ranked(name, Figure(mean, around(mean, 0.00942)), kinds, place % 7, 17, Figure(gap, around(gap, 0.02502 if place else 0.0)), reasons)
         )
     refused = {"mos": "The head has no groups.", "gradnorm": "Its covariance is singular."}
     environment = {"farfield": "0.1.0", "torch": "2.9.0", "device": "cpu"}
@@ -132,7 +132,7 @@ def recommendation(detectors: Sequence[str] = DETECTORS) -> dict[str, Any]:
         ranked,
         list(detectors[1:2]),
         refused,
-        (0.8125, (0.8035, 0.8212)),
+        (0.8123, (0.8034, 0.8212)),
         samples,
         83.25,
         "farfield recommend --model runs/mixup",
@@ -145,7 +145,7 @@ def diagnosis(**more: Any) -> dict[str, Any]:
     """A whole diagnosis, anew each time; `more` takes the place of what it has."""
     value = {
         "format": 1, "classifier": "mixup-net", "command": "farfield diagnose --model runs/mixup --data train --held held-out --out diagnosis", "seconds": 128.4,
-        "environment": {"farfield": "0.1.0", "torch": "2.9.0", "device": "cpu"}, "accuracy": [0.8125, [0.8035, 0.8212]],
+        "environment": {"farfield": "0.1.0", "torch": "2.9.0", "device": "cpu"}, "accuracy": [0.8123, [0.8034, 0.8212]],
         "samples": {"held out": 1840, "mixup": 1840, "noise": 6800}, "current": "msp",
         "summary": "Training with mixtures has flattened the logits, so msp tells little. Use knn: 86.4 % instead of 71.3 % AUROC, at no cost.",
         "findings": FINDINGS, "remedies": REMEDIES, "recommendation": recommendation(),
@@ -178,6 +178,6 @@ def hostile() -> dict[str, Any]:
         one.update(dict.fromkeys(("name", "cost", "said", "command", "note"), HOSTILE))
     plain = recommendation((HOSTILE, *DETECTORS[:4]))
     plain["ranked"] = [{**one, "kinds": {**one["kinds"], HOSTILE: one["mean"]}, "reasons": [HOSTILE]} for one in plain["ranked"]]
-    value["recommendation"] = {**plain, "classifier": HOSTILE, "refused": {HOSTILE: HOSTILE}, "tied": [HOSTILE]}
+    value["recommendation"] = {**plain, "classifier": HOSTILE, "refused": {HOSTILE: HOSTILE}, "tied": [HOSTILE], "command": HOSTILE}
     value["real"] = [{**one, "set": HOSTILE, "detector": HOSTILE} for one in value["real"]]
     return value

@@ -214,7 +214,7 @@ def clean(text: str, breaks: bool = False) -> str:
     'two lines, \\x1b[31mred'
     """
     text = text if breaks else " ".join(text.split())
-    obeyed = {c for c in set(text) if c != "\n" and (c in BIDI or unicodedata.category(c) in ("Cc", "Cs"))}
+    obeyed = {c for c in set(text) if c != "\n" and (c in BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp"))}
     return "".join(c.encode("unicode_escape").decode() if c in obeyed else c for c in text)
 
 
