@@ -1,11 +1,13 @@
 """How well check L1, flattened logits, tells networks by what they were trained on: a statistic and a verdict for each, and the errors.
 
-    python experiments/flattened.py                  # those that come with Farfield, some 10 seconds each on one core
+    python experiments/flattened.py                  # those that come with Farfield, one to ten seconds each on one core
     python experiments/flattened.py --more FOLDER    # and those of a folder, such as the seed-1 of `farfield.reproduce.networks.Networks`
     python experiments/flattened.py --only FOLDER    # those alone
 
-The limit was set with the networks of `DESIGN` in view, and with none of the others. A network of a folder is `NAME.safetensors`, or a run `NAME/run`; what it was trained on
-is told by its name. AugDelete is tried as well: `augdelete` behind a network is the same after the remedy, from the same training pictures.
+The limit was first 5 %, set with the networks of `DESIGN` in view and none of the others. Two transformers with a new head and rate 0.03 were flat by it, and all other verdicts
+were as they are now but for two networks after AugDelete, which is the remedy: they still stood at 5.9 %, and so it was raised to 7 %. Networks of other seeds have had no
+part in it. A network of a folder is `NAME.safetensors`, or a run `NAME/run`; what it was trained on is told by its name. AugDelete is tried as well: `augdelete` behind a
+network is the same after the remedy, from the same training pictures.
 """
 
 from __future__ import annotations
@@ -92,17 +94,23 @@ def remedied(train: Outputs, held: Outputs) -> tuple[Outputs, Outputs]:
 
 def show(lines: list[Line]) -> None:
     """The table, and the errors by kind."""
-    print("| network | trained on | accuracy | confidence | smoothing, % | 95 % interval | flat | maximal logit | gap |\n|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| network | trained on | accuracy | confidence | smoothing, % | 95 % interval | flat | maximal logit | gap |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for line in sorted(lines, key=lambda line: (list(KINDS).index(line.kind), line.name)):
         low, high = line.interval
         figures = f"{100 * line.smoothing:.1f} | {100 * low:.1f} to {100 * high:.1f} | {'yes' if line.flat else 'no'}"
         level = f"{line.held['maximal logit']:.1f} | {line.held['gap to the second']:.1f}"
-        print(f"| {line.name}{' *' if line.name in DESIGN else ''} | {KINDS[line.kind]} | {line.accuracy:.3f} | {line.confidence:.3f} | {figures} | {level} |")
+        print(
+            f"| {line.name}{' *' if line.name in DESIGN else ''} | {KINDS[line.kind]} | {line.accuracy:.3f} | {line.confidence:.3f} | {figures} | {level} |"
+        )
     print("\n\\* the limit was set with it in view\n")
     for kind, what in KINDS.items():
         mine = [line for line in lines if line.kind == kind]
         rest = [line for line in mine if line.name not in DESIGN]
-        print(f"{what}: flat {sum(line.flat for line in mine)} of {len(mine)}; without those the limit was set with, {sum(line.flat for line in rest)} of {len(rest)}")
+        print(
+            f"{what}: flat {sum(line.flat for line in mine)} of {len(mine)}; without those the limit was set with, {sum(line.flat for line in rest)} of {len(rest)}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 
 from farfield import metrics
 from farfield.choose.recommend import FAILED
-from farfield.diagnose.base import Case, Check, Evidence, Finding, Series, Shown
+from farfield.diagnose.base import Case, Check, Evidence, Finding, Outcome, Series, Shown
 from farfield.diagnose.case import UNIT
 
 SHOWN, EACH = 8, 2  # pictures in all, and of a family
@@ -29,6 +29,7 @@ class Family:
 
     @property
     def failed(self) -> bool:
+        """By the share itself."""
         return self.rate > FAILED
 
     @property
@@ -73,12 +74,10 @@ def look(case: Case) -> Finding:
         return Finding("U1", "not applicable", "No noise was made: the pictures are smaller than 3 pixels.")
     if best not in scores:
         return Finding("U1", "skipped", f"There are no scores of {best}, the recommended detector, on noise.")
-    seen = {
-        name: families(scores[name]["test"], scores[name]["noise"], parts) for name in dict.fromkeys((best, *UNIT)) if name in scores
-    }
+    seen = {name: families(scores[name]["test"], scores[name]["noise"], parts) for name in dict.fromkeys((best, *UNIT)) if name in scores}
     failed = {name: [family for family, one in found.items() if one.failed] for name, found in seen.items()}
     surely = [family for family, one in seen[best].items() if one.surely]
-    outcome = "issue" if surely else "tip" if any(failed.values()) else "passed"
+    outcome: Outcome = "issue" if surely else "tip" if any(failed.values()) else "passed"
     told = "; ".join(f"{name} fails {len(mine)}" for name, mine in failed.items())
     said = f"Of {len(parts)} families of noise, {told}. To fail one is to take more than {FAILED:.0%} of it for ID where {0.95:.0%} of ID is kept."
     if surely:
