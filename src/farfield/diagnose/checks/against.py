@@ -123,7 +123,7 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
     outcome: Outcome = "issue" if 2 * len(much) > len(far) else "tip" if 2 * len(more) > len(far) else "passed"
     first = next(iter(seen))
     said = (
-        f"Against {reference}, ID pictures have lost {seen[first]['r_i']:.0%} of their maximal logit; they have lost more than OOD ones beyond chance on {len(more)} of "
+        f"Against {reference}, ID pictures have lost {100 * seen[first]['r_i']:.0f} % of their maximal logit; they have lost more than OOD ones beyond chance on {len(more)} of "
         f"{len(far)} far sets, by q of {GAP:g} or more on {len(much)}."
     )
     told = [name for name in (much or far) if "q" in seen[name]]
@@ -131,7 +131,7 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
         most = max(told, key=lambda name: seen[name]["q"])
         one = seen[most]
         said += (
-            f" On {most} OOD has lost {one['r_o']:.0%}: q is {one['q']:.2f}, which alone makes an AUROC of {100 * one['predicted AUROC']:.1f} of the reference's; "
+            f" On {most} OOD has lost {100 * one['r_o']:.0f} %: q is {one['q']:.2f}, which alone makes an AUROC of {100 * one['predicted AUROC']:.1f} of the reference's; "
             f"measured are {100 * one['AUROC']:.1f}."
         )
     return Finding(

@@ -104,8 +104,8 @@ def look(case: Case) -> Finding:
     flat = interval[0] > LIMIT
     confidence, right = train.confidence.mean(), train.right.mean()
     said = (
-        f"On its training pictures it is {confidence:.0%} sure on average, and right on {right:.0%}. Its logits are as flat as if {found:.1%} ({interval[0]:.1%} to {interval[1]:.1%}) "
-        f"of each label had been given to all classes alike; plain cross-entropy leaves less than {LIMIT:.0%} where the head is trained to its end."
+        f"On its training pictures it is {100 * confidence:.0f} % sure on average, and right on {100 * right:.0f} %. Its logits are as flat as if {100 * found:.1f} % ({100 * interval[0]:.1f} % to {100 * interval[1]:.1f} %) "
+        f"of each label had been given to all classes alike; plain cross-entropy leaves less than {100 * LIMIT:.0f} % where the head is trained to its end."
     )
     if flat:
         said += " So smoothed labels or mixtures were trained on, or the head was not trained to its end. The maximal logit tells ID from OOD worse for it."
@@ -160,7 +160,7 @@ FLATTENED = Check(
     "L1",
     "Flattened logits",
     "From labelled ID training pictures: the share b of each label that cross-entropy must have given to all classes alike for these logits to be its optimum, "
-    f"1 - E[sum_k p_k z_k] / E[z_y]. Issue: its 95 % interval is all above {LIMIT:.0%}. A head that was trained too briefly looks the same, and has the same remedy. Tried on networks "
+    f"1 - E[sum_k p_k z_k] / E[z_y]. Issue: its 95 % interval is all above {100 * LIMIT:.0f} %. A head that was trained too briefly looks the same, and has the same remedy. Tried on networks "
     "for Glyphs (`experiments/flattened.py`): of those the limit was not first set with, it is met by none of 13 trained from random weights with plain cross-entropy, by 5 of "
     "7 with smoothed labels or mixtures (not by RegMixup and AugRevise, which show each picture unmixed as well), and by 7 of 14 whose new head had two epochs of plain cross-entropy.",
     look,

@@ -79,11 +79,11 @@ def look(case: Case) -> Finding:
     surely = [family for family, one in seen[best].items() if one.surely]
     outcome: Outcome = "issue" if surely else "tip" if any(failed.values()) else "passed"
     told = "; ".join(f"{name} fails {len(mine)}" for name, mine in failed.items())
-    said = f"Of {len(parts)} families of noise, {told}. To fail one is to take more than {FAILED:.0%} of it for ID where {0.95:.0%} of ID is kept."
+    said = f"Of {len(parts)} families of noise, {told}. To fail one is to take more than {100 * FAILED:.0f} % of it for ID where 95 % of ID is kept."
     if surely:
         worst = max(surely, key=lambda family: seen[best][family].rate)
         low, high = seen[best][worst].interval
-        said += f" {best}, which is recommended, takes {seen[best][worst].rate:.0%} ({low:.0%} to {high:.0%}) of {worst} for ID."
+        said += f" {best}, which is recommended, takes {100 * seen[best][worst].rate:.0f} % ({100 * low:.0f} % to {100 * high:.0f} %) of {worst} for ID."
     elif failed[best]:
         said += f" That {best}, which is recommended, fails any may be chance."
     shown = accepted(scores[best]["test"], scores[best]["noise"], parts, failed[best])
@@ -95,7 +95,7 @@ def look(case: Case) -> Finding:
         | {f"{name}, {family}": one.rate for name, found in seen.items() for family, one in found.items()},
         {f"{name}, {family}": one.interval for name, found in seen.items() for family, one in found.items()},
         _evidence(seen, best),
-        [Shown("noise", row, f"{family}: above {(scores[best]['test'] < scores[best]['noise'][row]).mean():.0%} of ID") for family, row in shown],
+        [Shown("noise", row, f"{family}: above {100 * (scores[best]['test'] < scores[best]['noise'][row]).mean():.0f} % of ID") for family, row in shown],
         "" if outcome == "passed" else _advice(scores, parts, best, len(failed[best])),
     )
 
@@ -125,7 +125,7 @@ def _evidence(seen: Mapping[str, Mapping[str, Family]], best: str) -> Evidence:
 UNIT_TESTS = Check(
     "U1",
     "Unit tests",
-    f"17 families of noise at the pictures' size, 100 pictures each. A detector fails a family where it takes more than {FAILED:.0%} of it for ID, at the threshold that "
+    f"17 families of noise at the pictures' size, 100 pictures each. A detector fails a family where it takes more than {100 * FAILED:.0f} % of it for ID, at the threshold that "
     "keeps 95 % of held-out ID pictures. Issue: the recommended detector fails one, and the 95 % interval of its share is all above the limit. Tip: it may be chance, or "
     f"only others fail of {', '.join(UNIT)}.",
     look,
