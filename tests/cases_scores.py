@@ -26,7 +26,12 @@ def classifier(classes: int = 4, name: str = "tiny", groups: Tensor | None = Non
 
 
 def ranked(
-    name: str, mean: float = 0.9, behind: tuple[float, float, float] = (0.0, 0.0, 0.0), reasons: Sequence[str] = (), failed: int = 0, families: int = 0
+    name: str,
+    mean: float = 0.9,
+    behind: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    reasons: Sequence[str] = (),
+    failed: int = 0,
+    families: int = 0,
 ) -> Ranked:
     """A detector's place; its mean has an interval of two points either side."""
     figure = Figure(mean, (mean - 0.02, mean + 0.02))

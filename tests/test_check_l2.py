@@ -13,10 +13,17 @@ import torch
 from cases_scores import case, classifier, outputs, pictures
 from farfield.choose.recommend import NONE
 from farfield.diagnose.base import Case, Finding, Reference
+from farfield.diagnose.checks import against
 from farfield.diagnose.checks.against import GAP, REFERENCE, Side, figures, intervals
 from farfield.outputs import Head, Outputs
 
 N = 300
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every shape enforced a draw takes ten times as long."""
+    monkeypatch.setattr(against, "DRAWS", 30)
 
 
 def said(largest: np.ndarray) -> Outputs:
@@ -102,7 +109,11 @@ def test_a_gap_within_chance_is_none() -> None:
     some = made({**EVEN, "test": 0.45, "jigsaw": 0.2, "channels": 0.2, "noise": 0.2})
     assert look(some).outcome == "issue"
     rows = torch.arange(3)
-    few = Reference("plain", some.reference.test[rows], {name: one[rows] for name, one in some.reference.ood.items() if name != "mixup"}) if some.reference else None
+    few = (
+        Reference("plain", some.reference.test[rows], {name: one[rows] for name, one in some.reference.ood.items() if name != "mixup"})
+        if some.reference
+        else None
+    )
     pseudo = {name: said(scores(6, 20 + i, 3)) for i, name in enumerate(FAR)}
     rough = case(test=said(np.array([1.0, 12.0, 6.0])), pseudo=pseudo, pictures={}, tested=range(3), reference=few)
     assert look(rough).outcome == "passed"
@@ -131,9 +142,9 @@ def test_what_is_made_of_a_picture_is_drawn_with_it() -> None:
         for sign, side, r in ((1, test, told["r_i"]), (-1, ood, told["r_o"])):
             for source, before, after in zip(side.sources.tolist(), side.before, side.after, strict=True):
                 terms[source] = terms.get(source, 0.0) - sign * (after - (1 - r) * before) / side.before.mean() / len(side.before)
-        low, high = intervals(test, ood, draws=1500)["r_i - r_o"]
+        low, high = intervals(test, ood, draws=400)["r_i - r_o"]
         halves[name] = (high - low) / 2
-        assert halves[name] == pytest.approx(1.96 * math.sqrt(sum(term**2 for term in terms.values())), rel=0.1)
+        assert halves[name] == pytest.approx(1.96 * math.sqrt(sum(term**2 for term in terms.values())), rel=0.15)
         assert (low + high) / 2 == pytest.approx(told["r_i - r_o"], abs=0.2 * halves[name])
     assert halves["linked"] < 0.8 * halves["free"]
 
@@ -149,7 +160,7 @@ def test_links_are_by_the_rows_that_were_tested() -> None:
     right = look(case(**told, pictures=some, tested=tested.tolist())).intervals["r_i - r_o, jigsaw"]
     wrong = look(case(**told, pictures=some, tested=range(N))).intervals["r_i - r_o, jigsaw"]
     test, ood = Side(base, 0.6 * base + own, np.arange(N)), Side(before, after, tested)
-    assert right == pytest.approx(intervals(test, ood)["r_i - r_o"], abs=1e-5)
+    assert right == pytest.approx(intervals(test, ood, draws=30)["r_i - r_o"], abs=1e-5)
     assert wrong[1] - wrong[0] > 1.2 * (right[1] - right[0])
 
 

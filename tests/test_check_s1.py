@@ -25,14 +25,20 @@ def look(*found: Ranked, refused: dict[str, str] | None = None, current: str = "
 def test_quiet_where_nothing_speaks_against_any() -> None:
     found = look(BEST, NEAR)
     assert found.outcome == "passed" and not found.do and not found.command
-    assert found.said.startswith("msp, the detector in use, is 2.0 points of mean AUROC behind knn") and "Nothing speaks against any of the 2" in found.said
+    assert (
+        found.said.startswith("msp, the detector in use, is 2.0 points of mean AUROC behind knn")
+        and "Nothing speaks against any of the 2" in found.said
+    )
     assert look(BEST, NEAR, current="knn").said.startswith("knn, the detector in use, is the best of them.")
 
 
 def test_that_others_would_fail_is_a_tip() -> None:
     found = look(BEST, NEAR, BAD, refused={"odin": "ODIN needs pictures."})
     assert found.outcome == "tip" and not found.do
-    assert "1 of the 3 detectors that take this classifier would fail: vim (It takes noise for more in-distribution than ID pictures (AUROC 31.0))." in found.said
+    assert (
+        "1 of the 3 detectors that take this classifier would fail: vim (It takes noise for more in-distribution than ID pictures (AUROC 31.0))."
+        in found.said
+    )
     assert "1 refuse it: odin (ODIN needs pictures)." in found.said
     assert found.values["would fail"] == 1 and found.values["refused"] == 1
     assert found.values["AUROC, vim"] == 0.6 and found.values["behind, vim"] == 0.35 and found.intervals["behind, vim"] == (0.3, 0.4)

@@ -94,7 +94,13 @@ def test_at_most_eight_pictures_and_two_of_a_family() -> None:
 def test_only_what_is_accepted_is_shown() -> None:
     parts = {"one": slice(0, 5)}
     score = np.array([-1.0, 60.0, -2.0, -3.0, -4.0])
-    found = look(case(pictures={"noise": pictures("noise", 5, parts=parts)}, scores={"knn": {"test": TEST, "noise": score}}, recommendation=recommendation(ranked("knn"))))
+    found = look(
+        case(
+            pictures={"noise": pictures("noise", 5, parts=parts)},
+            scores={"knn": {"test": TEST, "noise": score}},
+            recommendation=recommendation(ranked("knn")),
+        )
+    )
     assert [one.row for one in found.shown] == [1]
 
 

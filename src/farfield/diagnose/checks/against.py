@@ -109,7 +109,7 @@ def look(case: Case) -> Finding:
             "L2", "not applicable", f"The maximal logits of {reference.name} have no mean above 0 on any OOD set, and no share can be lost."
         )
     seen = {name: figures(test, side) for name, side in sets.items()}
-    ends = {name: intervals(test, side) for name, side in sets.items()}
+    ends = {name: intervals(test, side, draws=DRAWS) for name, side in sets.items()}
     for name, side in sets.items():
         piece = Linked(metrics.placements(test.after, side.after), test.sources, side.sources, 1.0)
         seen[name]["AUROC"], ends[name]["AUROC"] = metrics.linked_auroc([piece])

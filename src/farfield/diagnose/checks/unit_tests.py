@@ -83,7 +83,9 @@ def look(case: Case) -> Finding:
     if surely:
         worst = max(surely, key=lambda family: seen[best][family].rate)
         low, high = seen[best][worst].interval
-        said += f" {best}, which is recommended, takes {100 * seen[best][worst].rate:.0f} % ({100 * low:.0f} % to {100 * high:.0f} %) of {worst} for ID."
+        said += (
+            f" {best}, which is recommended, takes {100 * seen[best][worst].rate:.0f} % ({100 * low:.0f} % to {100 * high:.0f} %) of {worst} for ID."
+        )
     elif failed[best]:
         said += f" That {best}, which is recommended, fails any may be chance."
     shown = accepted(scores[best]["test"], scores[best]["noise"], parts, failed[best])
@@ -95,7 +97,10 @@ def look(case: Case) -> Finding:
         | {f"{name}, {family}": one.rate for name, found in seen.items() for family, one in found.items()},
         {f"{name}, {family}": one.interval for name, found in seen.items() for family, one in found.items()},
         _evidence(seen, best),
-        [Shown("noise", row, f"{family}: above {100 * (scores[best]['test'] < scores[best]['noise'][row]).mean():.0f} % of ID") for family, row in shown],
+        [
+            Shown("noise", row, f"{family}: above {100 * (scores[best]['test'] < scores[best]['noise'][row]).mean():.0f} % of ID")
+            for family, row in shown
+        ],
         "" if outcome == "passed" else _advice(scores, parts, best, len(failed[best])),
     )
 
