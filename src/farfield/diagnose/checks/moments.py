@@ -138,7 +138,7 @@ def of_features(code: str, look: Callable[[Case], Finding]) -> Callable[[Case], 
 
 def norms(features: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
     """The length of each row."""
-    return double(features).norm(dim=1).cpu()
+    return torch.linalg.vector_norm(double(features), dim=1).cpu()
 
 
 def fitting(detector: str, *, calibrated: bool = False) -> str:
