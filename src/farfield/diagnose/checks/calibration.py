@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ def _calibration(case: Case) -> Finding:
     gap = float(sure.mean() - right.mean())
     figures = {"ECE": value, "debiased calibration error": debiased(sure, right), "confidence less accuracy": gap}
     order, edges = np.argsort(sure, kind="stable"), _edges(len(sure))
-    bins = [order[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    bins = [order[start:end] for start, end in pairwise(edges.tolist())]
     middles, shares = [float(sure[rows].mean()) for rows in bins], [float(right[rows].mean()) for rows in bins]
     ends = [metrics.proportion_interval(int(right[rows].sum()), len(rows)) for rows in bins]
     drawn = [Series("held out", shares, [end.low for end in ends], [end.high for end in ends]), Series("calibrated", middles)]

@@ -138,7 +138,8 @@ def of_features(code: str, look: Callable[[Case], Finding]) -> Callable[[Case], 
 
 def norms(features: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
     """The length of each row."""
-    return torch.linalg.vector_norm(double(features), dim=1).cpu()
+    found: Tensor = torch.linalg.vector_norm(double(features), dim=1)
+    return found.cpu()
 
 
 def fitting(detector: str, *, calibrated: bool = False) -> str:

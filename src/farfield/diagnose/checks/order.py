@@ -20,6 +20,7 @@ from farfield.outputs import validated
 from farfield.stats import hashed
 
 FAR = 2.0  # times the accuracy, ends of intervals against each other, that another order must have to be the right one, as when a benchmark warns
+NEARLY = 0.95  # of the accuracy of the best order, with which a usual one is the explanation
 CHANCE = 1e-3  # how often chance may make another order better, for a few classes that seem exchanged
 NAMED = 5  # classes that are named
 
@@ -67,7 +68,7 @@ def likeliest(
         # A class that was never seen keeps its label where it can: ties go to the order as given.
         gain = table.numpy() + np.eye(classes) / (2 * classes)
         order = linear_sum_assignment(-gain)[1].astype(np.int64)
-        if not named or hits(usual[named], ~first) < hits(order, ~first) * (1 - 1 / FAR / 10):
+        if not named or hits(usual[named], ~first) < NEARLY * hits(order, ~first):
             return (order if (order != np.arange(classes)).any() else None), "", ~first
     return (usual[named] if named else None), named, ~first
 
