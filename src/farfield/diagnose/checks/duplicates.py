@@ -90,7 +90,7 @@ def _duplicates(case: Case) -> Finding:
         "training pictures compared": float(len(bank.rows)),
         "held-out pictures compared": float(len(queries.rows)),
     }
-    edges, shares = bins([np.append(apart.double().numpy(), [])], BITS // 2)
+    edges, shares = bins([apart.double().numpy()], BITS // 2)
     evidence = Evidence("histogram", edges, [Series("held out", shares[0])], f"bits of {BITS} to the nearest training picture", "pictures, %")
     limits = [f"{BUDGET} of {len(data)} {what} pictures" for what, data in (("training", train), ("held-out", held)) if len(data) > BUDGET]
     said = f"Of {len(queries.rows)} held-out pictures {len(same)} are in the training data pixel by pixel, and {len(alike)} more nearly (hashes within {WITHIN} bits)."

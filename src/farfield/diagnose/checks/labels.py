@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from farfield import metrics
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Series, Shown
-from farfield.diagnose.checks.moments import class_counts, class_name, guarded, head_of
+from farfield.diagnose.checks.moments import class_counts, class_name, guarded, head_of, quoted
 from farfield.errors import InputError
 from farfield.loading import Pictures, name_of
 from farfield.outputs import Outputs, chunks, validated
@@ -96,7 +97,7 @@ def suspects(data: Outputs | Stored, classes: int) -> Suspects:
         best, kept = torch.cat([best, margin]), torch.cat([kept, torch.stack([rows[off], labels[off], claimant[off]])], 1)
         order = best.argsort(descending=True, stable=True)[:KEPT]
         best, kept = best[order], kept[:, order]
-    return Suspects(int(counts.sum()), torch.cat(pairs), *kept, best)
+    return Suspects(int(counts.sum()), torch.cat(pairs), kept[0], kept[1], kept[2], best)
 
 
 def _labels(case: Case) -> Finding:
@@ -133,10 +134,13 @@ def _labels(case: Case) -> Finding:
     return Finding("T2", "passed", said, figures, intervals, evidence, shown)
 
 
-def _told(case: Case, data: object, called: str, found: Suspects, place: int) -> str:
+def _told(case: Case, data: Any, called: str, found: Suspects, place: int) -> str:
     row = int(found.rows[place])
-    name = name_of(data, row) if isinstance(data, Pictures) and not isinstance(data, Outputs | Stored) and row < len(data) else f"{called} row {row}"
-    return f"{name}, labelled {class_name(case, int(found.labels[place]))}, seems {class_name(case, int(found.classes[place]))}"
+    # Held-out pictures that could not be read are gone from the case, and rows are no longer those of the data.
+    pictures = isinstance(data, Pictures) and not isinstance(data, Outputs | Stored)
+    known = pictures and row < len(data) and (called == "training" or len(data) == len(case.pictures.get("test", ())))
+    name = name_of(data, row) if known else f"{called} row {row}"
+    return f"{name}, labelled {quoted(case, int(found.labels[place]))}, seems {quoted(case, int(found.classes[place]))}"
 
 
 def _shown(case: Case, held: Suspects) -> list[Shown]:
@@ -149,7 +153,7 @@ def _shown(case: Case, held: Suspects) -> list[Shown]:
         Shown(
             "test",
             known.get(row, row),
-            f"labelled {class_name(case, int(held.labels[place]))}, seems {class_name(case, int(held.classes[place]))} (by {float(held.margins[place]):.2f})",
+            f"labelled {quoted(case, int(held.labels[place]))}, seems {quoted(case, int(held.classes[place]))} (by {float(held.margins[place]):.2f})",
         )
         for place, row in enumerate(rows)
     ]
@@ -212,7 +216,7 @@ def _thin(case: Case) -> Finding:
 
 
 def _listed(case: Case, labels: list[int], counts: Int64[Tensor, " c"] | None = None) -> str:
-    names = [class_name(case, label) + ("" if counts is None else f" ({int(counts[label])})") for label in labels[:NAMED]]
+    names = [quoted(case, label) + ("" if counts is None else f" ({int(counts[label])})") for label in labels[:NAMED]]
     return ", ".join(names) + (f" and {len(labels) - NAMED} more" if len(labels) > NAMED else "")
 
 

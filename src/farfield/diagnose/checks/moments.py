@@ -101,14 +101,15 @@ def head_of(case: Case) -> Head | None:
 
 
 def class_name(case: Case, label: int) -> str:
-    """What a class is called, for people.
-
-    >>> from types import SimpleNamespace
-    >>> class_name(SimpleNamespace(names=("cat",), classifier=SimpleNamespace(labels=None)), 3)
-    'class 3'
-    """
+    """What a class is called, for people: its name, or its number where none is known."""
     names = case.names or case.classifier.labels or ()
     return names[label] if 0 <= label < len(names) else f"class {label}"
+
+
+def quoted(case: Case, label: int) -> str:
+    """Its name in a sentence, where it may be a full stop or two words."""
+    name = class_name(case, label)
+    return name if name == f"class {label}" else f'"{name}"'
 
 
 def guarded(code: str, look: Callable[[Case], Finding]) -> Callable[[Case], Finding]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from farfield import metrics
 from farfield.benchmark.gather import ASSIGNABLE
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Outcome, Series
-from farfield.diagnose.checks.moments import class_name, guarded
+from farfield.diagnose.checks.moments import guarded, quoted
 from farfield.errors import InputError
 from farfield.outputs import validated
 from farfield.stats import hashed
@@ -129,7 +129,7 @@ def _other(case: Case, predicted: Int64[Tensor, " n"], true: Int64[Tensor, " n"]
     if not (far or certain):
         return None
     changed = np.flatnonzero(order != np.arange(classes))
-    told = "; ".join(f'label "{class_name(case, int(label))}" ({int(label)}) is the model\'s class {int(order[label])}' for label in changed[:NAMED])
+    told = "; ".join(f"label {quoted(case, int(label))} is the model's class {int(order[label])}" for label in changed[:NAMED])
     more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     what = (
         f"The labels seem to be in another order than the model's classes: {called}."

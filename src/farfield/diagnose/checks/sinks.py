@@ -11,7 +11,7 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Series, Shown
-from farfield.diagnose.checks.moments import class_name, guarded
+from farfield.diagnose.checks.moments import class_name, guarded, quoted
 from farfield.outputs import Outputs, validated
 
 ERROR = 0.01  # over all classes and kinds together, that a class is called a sink by chance
@@ -79,11 +79,11 @@ def _sinks(case: Case) -> Finding:
     drawn = [Series("pseudo-OOD", (100 * mean[order]).tolist()), Series("ID", (100 * usual[order]).tolist())]
     evidence = Evidence("bars", [class_name(case, int(label)) for label in order], drawn, "predicted class", "pictures, % (mean of the kinds)")
     if not sinks:
-        said = f"No class attracts pseudo-OOD: the most is {class_name(case, top)} with {100 * mean[top]:.1f} % of it, and {100 * usual[top]:.1f} % of ID pictures."
+        said = f"No class attracts pseudo-OOD: the most is {quoted(case, top)} with {100 * mean[top]:.1f} % of it, and {100 * usual[top]:.1f} % of ID pictures."
         return Finding("H1", "passed", said, figures, {}, evidence)
     worst = sorted(sinks, key=lambda sink: -sinks[sink])[:3]
     told = "; ".join(
-        f"{class_name(case, label)}, which {100 * shares[name][label]:.0f} % of {name} and {100 * usual[label]:.0f} % of ID pictures are taken for"
+        f"{quoted(case, label)}, which {100 * shares[name][label]:.0f} % of {name} and {100 * usual[label]:.0f} % of ID pictures are taken for"
         for name, label in worst
     )
     everything = any(mean[label] - usual[label] > EXCESS_ISSUE for _, label in sinks)
@@ -109,7 +109,7 @@ def _shown(case: Case, kinds: dict[str, Outputs], sinks: list[tuple[str, int]]) 
             continue
         rows: Tensor = (outputs.predictions() == label).nonzero()[:, 0]
         for row in rows[outputs.logits[rows].amax(1).argsort(descending=True)][: max(1, PICTURES // len(sinks))].tolist():
-            found.append(Shown(name, row, f"{name}, taken for {class_name(case, label)}"))
+            found.append(Shown(name, row, f"{name}, taken for {quoted(case, label)}"))
     return found
 
 

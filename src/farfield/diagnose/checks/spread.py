@@ -14,9 +14,7 @@ from farfield.diagnose.base import Case, Check, Evidence, Finding, Series, bins
 from farfield.diagnose.checks.moments import fitting, moments, of_features
 from farfield.stats import SINGULAR, double
 
-COLLAPSED = (
-    0.5  # of the directions that tell c classes apart, min(c - 1, d): with an effective rank below half of them, the others hold next to nothing
-)
+COLLAPSED = 0.2  # of the directions that can tell c classes apart, min(c - 1, d): networks that tell 200 classes apart well have a quarter
 EMPTY = 0.1  # of the directions: Mahalanobis ignores those without variance, and beyond a tenth that is no detail
 POINTS = 200  # of a plotted spectrum
 NARROW = 2.0  # times the scatter: at tens of features, 95 % of a Gaussian lie within 1.2 to 1.8 times its mean squared distance, so at twice most are outside
@@ -67,7 +65,7 @@ def _rank(case: Case) -> Finding:
         "features": float(d),
         "samples": float(n),
     }
-    said = f"The effective rank of the {d} features is {effective:.1f} ({classes} classes, {n} samples); {d - rank} directions hold no variance."
+    said = f"The effective rank of the {d} features is {effective:.1f} ({classes} classes, {n} samples), and their rank is {rank}."
     evidence = _spectrum(values)
     if n <= d:
         more = f" With no more samples than features, the rank is at most {n - 1}: Mahalanobis and ViM ignore all other directions, where OOD may be."
@@ -94,7 +92,7 @@ def _rank(case: Case) -> Finding:
 def _spectrum(values: Float64[Tensor, " d"]) -> Evidence:
     """The eigenvalues over the largest, as powers of ten; of many, some at even steps of the logarithm of their number."""
     d = len(values)
-    places = np.unique(np.round(np.geomspace(1, d, min(d, POINTS)))).astype(np.int64) - 1
+    places = np.arange(d) if d <= POINTS else np.unique(np.round(np.geomspace(1, d, POINTS)).astype(np.int64)) - 1
     powers = (values / values[0]).clamp_min(1e-16).log10().numpy()[places]
     return Evidence(
         "lines", (places + 1).astype(float).tolist(), [Series("training", powers.tolist())], "direction, by its variance",

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Series
-from farfield.diagnose.checks.moments import class_counts, class_name, head_of, of_features
+from farfield.diagnose.checks.moments import class_counts, head_of, of_features, quoted
 from farfield.stats import double
 
 PARALLEL, SAME = 0.95, 0.999  # cosines: within 18 degrees, where the logits of two classes rise and fall together; within 3, where they are one class
@@ -69,7 +69,7 @@ def _weights(case: Case) -> Finding:
     evidence = Evidence(
         "lines", (places + 1).astype(float).tolist(), [Series("classes", drawn[places].tolist())], "class, by its nearest other class", "cosine of their weights", PARALLEL
     )  # fmt: skip
-    named = "; ".join(f"{class_name(case, a)} and {class_name(case, b)} ({float(cosine[[a, b]].max()):.3f})" for a, b in pairs[:NAMED])
+    named = "; ".join(f"{quoted(case, a)} and {quoted(case, b)} ({float(cosine[[a, b]].max()):.3f})" for a, b in pairs[:NAMED])
     more = f"; {len(pairs) - NAMED} more pairs" if len(pairs) > NAMED else ""
     said = f"The weights of {classes} classes, less their mean, have norms from {float(length.min()):.3g} to {float(length.max()):.3g}."
     if pairs:
