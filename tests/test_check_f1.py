@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases_outputs import case, drawn, flat_head, of_logits, said, stored, turns
 
+from cases_outputs import case, drawn, flat_head, of_logits, said, stored, turns
 from farfield.diagnose.checks.spread import COLLAPSED, EFFECTIVE_RANK, participation
 from farfield.outputs import Outputs
 

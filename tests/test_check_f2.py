@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases_outputs import case, drawn, flat_head, of_logits, said, turns
 
+from cases_outputs import case, drawn, flat_head, of_logits, said, turns
 from farfield.diagnose.base import Case
 from farfield.diagnose.checks.spread import WITHIN_BETWEEN
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases_outputs import case, drawn, flat_head, of_logits, said, turns
 
+from cases_outputs import case, drawn, flat_head, of_logits, said, turns
 from farfield.diagnose.base import Case
 from farfield.diagnose.checks.spread import DEAD_UNITS
 from farfield.outputs import CHUNK

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 import torch
-from cases_outputs import case, drawn, flat_head, of_logits, plain, said
 from scipy.stats import spearmanr
 
+from cases_outputs import case, drawn, flat_head, of_logits, plain, said
 from farfield.data.images import Images
 from farfield.diagnose.base import Case
 from farfield.diagnose.checks.norms import FEATURE_NORMS
@@ -62,7 +62,9 @@ def test_is_quiet_where_none_is_surely_longer() -> None:
 
 def test_pictures_of_few_sources_are_less_certain() -> None:
     assert FEATURE_NORMS.look(made({"noise": 1.2})).outcome == "tip"
-    alone, sources = (FEATURE_NORMS.look(made({"noise": 1.2}, clusters=ids)).intervals["AUROC, noise"] for ids in (torch.arange(90), torch.arange(90) // 45))
+    alone, sources = (
+        FEATURE_NORMS.look(made({"noise": 1.2}, clusters=ids)).intervals["AUROC, noise"] for ids in (torch.arange(90), torch.arange(90) // 45)
+    )
     assert alone != sources  # ID pictures 0 and 1 are what they were made of
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases_outputs import case, drawn, flat_head, of_logits, said, stored, turns
 from scipy.stats import chi2
 
+from cases_outputs import case, drawn, flat_head, of_logits, said, stored, turns
 from farfield.diagnose.base import Case
 from farfield.diagnose.checks.gaussian import GAUSSIAN, QUANTILES
 from farfield.outputs import CHUNK
@@ -53,7 +53,9 @@ def test_figures_are_those_of_the_definition() -> None:
     assert found.values["rank"] == D
     assert found.values["kurtosis over a Gaussian's"] == pytest.approx(np.mean(trained**2) / (D * (D + 2)), rel=1e-6)
     assert found.values["held-out distance over a Gaussian's"] == pytest.approx(held.mean() / D, rel=1e-6)
-    assert found.values["share beyond the 95 % quantile"] == sum(float(h) > 11.0705 for h in held) / len(held)  # of chi-squared, 5 degrees, from a table
+    assert found.values["share beyond the 95 % quantile"] == sum(float(h) > 11.0705 for h in held) / len(
+        held
+    )  # of chi-squared, 5 degrees, from a table
     own = np.array([(held <= h).mean() for h in held])
     apart = np.abs(np.concatenate([own, own - 1 / len(held)]) - np.tile(chi2.cdf(held, D), 2)).max()
     assert found.values["Kolmogorov-Smirnov"] == pytest.approx(apart, abs=1e-6)

@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from cases_outputs import case, drawn, grouped_head, of_logits, plain, said, turns
 
+from cases_outputs import case, drawn, grouped_head, of_logits, plain, said, turns
 from farfield.diagnose.base import Case, Shown
 from farfield.diagnose.checks.sinks import SINKS, excess_p
 from farfield.outputs import Outputs

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases_outputs import case, drawn, grouped_head, of_logits, said, turns
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from cases_outputs import case, drawn, grouped_head, of_logits, said, turns
 from farfield.diagnose.base import Case
 from farfield.diagnose.checks import weights
 from farfield.diagnose.checks.weights import WEIGHTS, nearest_rows
@@ -69,7 +69,12 @@ def test_fires_for_parallel_classes_and_names_them(off: float, outcome: str) -> 
 def test_norms_that_go_with_samples_are_a_tip() -> None:
     size = torch.linspace(1, 3, 12)
     weight = size[:, None] * torch.eye(12)
-    for many, outcome in ((torch.arange(4, 16), "tip"), (torch.arange(12, 24), "passed"), (torch.full((12,), 9), "passed"), (torch.arange(15, 3, -1), "tip")):
+    for many, outcome in (
+        (torch.arange(4, 16), "tip"),
+        (torch.arange(12, 24), "passed"),
+        (torch.full((12,), 9), "passed"),
+        (torch.arange(15, 3, -1), "tip"),
+    ):
         labels = torch.repeat_interleave(torch.arange(12), many)
         found = WEIGHTS.look(made(weight, labels))
         assert found.outcome == outcome, many

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
+from scipy.special import ndtr
 from torch import Tensor
 
 from farfield import metrics
@@ -64,17 +66,38 @@ def debiased(confidence: Confidence, right: Right) -> float:
     return float(np.sqrt(max(0.0, (size * ((share - sure) ** 2 - share * (1 - share) / (size - 1))).sum() / len(confidence))))
 
 
+def without_chance(values: Float64[np.ndarray, " m"], noise: Float64[np.ndarray, " b"]) -> Float64[np.ndarray, " m"]:
+    """The calibration error that an ECE comes from, less what the noise of the bins' accuracies adds; 0 where that alone would give as much.
+
+    Formula: the `g >= 0` with `mean_b E|g + s_b z| = ECE`, z normal: what the ECE is to be expected where all bins are off by g.
+
+    Args:
+        values: ECEs.
+        noise: `s_b`, the standard error of each bin's accuracy.
+
+    >>> without_chance(np.array([0.01, 0.5]), np.full(15, 0.05)).round(3).tolist()
+    [0.0, 0.5]
+    """
+    gaps = np.linspace(0, 1, 2001)
+    ratio = gaps[:, None] / np.maximum(noise, 1e-12)
+    # E|g + s z| = s sqrt(2 / pi) exp(-g^2 / 2 s^2) + g (1 - 2 Phi(-g / s))
+    expected = noise * math.sqrt(2 / math.pi) * np.exp(-(ratio**2) / 2) + gaps[:, None] * (1 - 2 * ndtr(-ratio))
+    found: np.ndarray = np.interp(values, expected.mean(1), gaps)
+    return found
+
+
 def ece_interval(confidence: Confidence, right: Right, *, seed: int = 0, draws: int = DRAWS) -> tuple[float, float]:
-    """The basic bootstrap's interval of the ECE: `2 ECE` less the quantiles of the draws, which takes off that chance raises the ECE; at least 0."""
+    """The bootstrap's interval of the ECE without chance: quantiles of its draws, in which the noise of the bins is twice that of the samples."""
     order, rng, n = np.argsort(confidence, kind="stable"), np.random.default_rng(seed), len(confidence)
-    sure, hit = confidence[order], right[order]
-    drawn = []
-    for _ in range(draws):
+    sure, hit, edges = confidence[order], right[order], _edges(n)
+    drawn = np.empty(draws)
+    for i in range(draws):
         rows = np.sort(rng.integers(n, size=n))  # in the order of the confidence again
-        drawn.append(_ece_of(sure[rows], hit[rows]))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    value = _ece_of(sure, hit)
-    return max(0.0, 2 * value - float(high)), max(0.0, 2 * value - float(low))
+        drawn[i] = _ece_of(sure[rows], hit[rows])
+    size = np.diff(edges)
+    share = (np.add.reduceat(hit.astype(np.float64), edges[:-1]) + 0.5) / (size + 1)  # Jeffreys', since a bin without errors is not without noise
+    low, high = np.quantile(without_chance(drawn, np.sqrt(2 * share * (1 - share) / size)), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _sure(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> tuple[Confidence, Right]:
@@ -133,7 +156,7 @@ def _calibration(case: Case) -> Finding:
 CALIBRATION = Check(
     "H3",
     "Calibration",
-    f"The expected calibration error of held-out ID pictures over {BINS} bins of equal mass, with a basic bootstrap interval of {DRAWS} draws. An issue where its low end is above "
+    f"The expected calibration error of held-out ID pictures over {BINS} bins of equal mass, with a bootstrap interval of {DRAWS} draws from which is taken what chance adds. An issue where its low end is above "
     f"{100 * ISSUE:g} %, a tip above {100 * TIP:g} %. The temperature is fitted on one half of the pictures and judged on the other.",
     guarded("H3", _calibration),
     "Guo et al., ICML 2017; Kumar, Liang and Ma, NeurIPS 2019",

@@ -75,7 +75,7 @@ def _duplicates(case: Case) -> Finding:
     known = {pixels: row for row, pixels in zip(bank.rows.tolist(), bank.pixels, strict=True)}
     same = {place: known[pixels] for place, pixels in enumerate(queries.pixels) if pixels in known}
     nearest, apart = nearest_hashes(queries.looks, bank.looks)
-    flat = (np.unpackbits(queries.looks, axis=1).sum(1) == 0).tolist()  # of one colour, whose hash says nothing
+    flat = (np.unpackbits(queries.looks, axis=1).sum(1) <= 1).tolist()  # of one colour: its brightness is the only bit
     alike = {
         place: int(bank.rows[int(nearest[place])]) for place in (apart <= WITHIN).nonzero()[:, 0].tolist() if place not in same and not flat[place]
     }
