@@ -40,6 +40,7 @@ def noisy(n: int, wrong: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Logits of a good classifier, and labels of which the first few are wrong."""
     true = turns(n, CLASSES)
     logits = 0.2 * drawn(n, CLASSES, seed=seed) + 2 * torch.nn.functional.one_hot(true, CLASSES)
+    logits[:wrong] += 2 * torch.nn.functional.one_hot(true[:wrong], CLASSES)  # it is surer of these than of most
     labels = true.clone()
     labels[:wrong] = (true[:wrong] + 1) % CLASSES
     return logits, labels
