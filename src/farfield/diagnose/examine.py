@@ -88,6 +88,7 @@ def plain(diagnosis: Diagnosis, seconds: float = 0.0) -> dict[str, Any]:
         "environment": dict(told.environment),
         "accuracy": told.accuracy,
         "samples": dict(told.samples),
+        "current": case.current,
         "summary": diagnosis.summary(),
         "findings": [_plain(finding, case) for finding in diagnosis.findings],
         "remedies": [remedy.plain() for remedy in diagnosis.remedies],
