@@ -99,6 +99,8 @@ def look(name: str, out: Path) -> dict[str, Any]:
         "groups": {one.name: one.group for one in suite.ood if one.group != "shifted"},
         "kinds": {one.detector: {kind: figure.auroc for kind, figure in one.kinds.items()} for one in told.ranked},
         "reasons": {one.detector: list(one.reasons) for one in told.ranked if one.reasons},
+        "failed": {one.detector: one.failed for one in told.ranked},
+        "tied": list(told.tied),
         "best": told.best,
         "remedies": [{**actual(work, suite, remedy), **predicted(remedy)} for remedy in remedies],
         "seconds": round(time.perf_counter() - began, 1),

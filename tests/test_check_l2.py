@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cases_scores import case, classifier, outputs, pictures
-from farfield.choose.recommend import NONE
+from farfield.choose.comparison import NONE
 from farfield.diagnose.base import Case, Finding, Reference
 from farfield.diagnose.checks import against
 from farfield.diagnose.checks.against import GAP, REFERENCE, Side, figures, intervals

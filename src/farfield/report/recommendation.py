@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from farfield.choose.recommend import KINDS
+from farfield.choose.comparison import KINDS
 from farfield.report.page import assembled
 from farfield.report.render import FAILED, Value, escape, percent, put_text, to_json
 

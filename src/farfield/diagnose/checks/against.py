@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from farfield import metrics
-from farfield.choose.recommend import KINDS, NONE
+from farfield.choose.comparison import KINDS, NONE
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Outcome, Series
 from farfield.errors import InputError
 from farfield.metrics import Linked

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from farfield import metrics
-from farfield.choose.recommend import FAILED
+from farfield.choose.comparison import FAILED
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Outcome, Series, Shown
 from farfield.diagnose.case import UNIT
 
