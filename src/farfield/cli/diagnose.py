@@ -46,7 +46,7 @@ def diagnose(
     suite: Annotated[str | None, typer.Option(help="A suite in place of those: its training and calibration data.")] = None,
     ood: Annotated[list[str] | None, typer.Option(help="NAME=DATA: real OOD data, to be looked at; nothing is chosen by them. Repeat it.")] = None,
     reference: Annotated[str | None, typer.Option(help="Another classifier of the same classes to compare with, such as one that was trained plainly.")] = None,
-    detector: Annotated[str, typer.Option(help="The detector in use, which others are compared with.")] = "msp",
+    detector: Annotated[str | None, typer.Option(help="The detector in use, which others are compared with; msp, or mos where the head is grouped.")] = None,
     try_: Annotated[list[str] | None, typer.Option("--try", help="Try a remedy and measure what it gains: augdelete (on the stored features), sft, mos. Repeat it.")] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Do the cheapest remedy that helps, of those that were measured; augdelete is tried.")] = False,
     most_lost: Annotated[float, typer.Option(min=0.0, max=100.0, help="Points of accuracy that --fix may lose.")] = 1.0,
@@ -84,7 +84,8 @@ def diagnose(
     tries = list(dict.fromkeys([*(try_ or []), *(["augdelete"] if fix else [])]))
     if wrong := next((name for name in tries if name not in diagnosing.TRIED), None):
         raise InputError(f"--try takes {', '.join(diagnosing.TRIED)}; got {wrong!r}.")
-    check_ranges(parse(detector))
+    if detector is not None:
+        check_ranges(parse(detector))
     diagnosing.known(ignore or [])
     where = pick_device(device)
     mine = subject(

@@ -26,9 +26,11 @@ from farfield.data.images import Images, OODSet, Suite
 from farfield.detectors import parse
 from farfield.detectors.base import Fitter
 from farfield.diagnose.base import Case, Reference
+from farfield.errors import InputError
 from farfield.outputs import Outputs
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the second picture in mixtures
+USED = ("msp", "mos")  # the detector that is taken to be in use, the first that takes the classifier
 UNIT = ("maxlogit", "mahalanobis", "relative-mahalanobis")  # the detectors of paper 2's unit tests
 
 
@@ -65,7 +67,7 @@ def gather(
     data: Mapping[str, Any] | None = None,
     names: tuple[str, ...] = (),
     detectors: Mapping[str, Fitter] | None = None,
-    current: str = "msp",
+    current: str | None = None,
     reference: Classifier | None = None,
     seed: int = 0,
     batch_size: int | None = None,
@@ -85,7 +87,7 @@ def gather(
         data: the ID data as given, `train` and `test`.
         names: of the classes.
         detectors: among which to recommend; all that look at logits and features by default.
-        current: the detector in use.
+        current: the detector in use; `msp` by default, or `mos` where the head is grouped.
         reference: another classifier of the same classes.
         seed: of what is made up.
         batch_size: as `collect`'s.
@@ -98,12 +100,15 @@ def gather(
         InputError: as `recommend`.
     """
     fitters = dict(detectors) if detectors is not None else {name: parse(name) for name in USUAL}
-    fitters = {**fitters, **{name: parse(name) for name in (*UNIT, current) if name not in fitters}}
+    fitters = {**fitters, **{name: parse(name) for name in (*UNIT, *([current] if current else USED)) if name not in fitters}}
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "strict": strict, "progress": progress}
     folder = Path(out)
     began, material = time.perf_counter(), Material.of(train, held, fitters, seed)
     compared = compare(classifier, material, fitters, out=folder, seed=seed, names=names, **options)
     found = recommendation(classifier.name, compared, time.perf_counter() - began, command)
+    if current is not None and current not in compared.pieces:
+        raise InputError(f"{current}, the detector in use, does not take {classifier.name}. {compared.refused.get(current, '')} Give another.")
+    used = current or next((name for name in USED if name in compared.pieces), found.best)
 
     def said(of: Classifier, pictures: Any, name: str) -> Outputs:
         return collect(of, pictures, out=folder / "store", name=name, **options).load()
@@ -113,9 +118,7 @@ def gather(
     pseudo = {name: said(classifier, pictures, name) for name, pictures in made.items()}
     real_sets = dict(ood or {})
     real = {name: said(classifier, pictures, name) for name, pictures in real_sets.items()}
-    rows = _real(
-        classifier, material, real_sets, {name: fitters[name] for name in (current, found.best) if name in compared.pieces}, folder, names, options
-    )
+    rows = _real(classifier, material, real_sets, {name: fitters[name] for name in (used, found.best)}, folder, names, options)
     other = None
     if reference is not None:
         sets = {**made, **real_sets}
@@ -126,7 +129,7 @@ def gather(
         collect(classifier, train, out=folder / "store", name="train", **options),
         said(classifier, held, "held out"),
         pseudo,
-        {share: said(classifier, _mixed(tested, share, seed), f"mixed {share}") for share in SHARES},
+        {share: said(classifier, pictures, f"mixed {share}") for share in SHARES if len(pictures := _mixed(tested, share, seed))},
         real,
         {"test": held, **made},
         _by_detector(load_file(scores_path(folder, PSEUDO, classifier.name)), made),
@@ -134,7 +137,7 @@ def gather(
         found,
         {"train": train, "test": held} if data is None else data,
         other,
-        current,
+        used,
         rows,
     )
     return Work(case, compared, material, fitters, folder, options, seed)

@@ -46,7 +46,7 @@ class Diagnosis:
         first = next((remedy for remedy in self.remedies if remedy.helps), None)
         if first is None or first.gain is None:
             return said
-        return f"{said} The cheapest thing that helps: {first.name}, `{first.detector}`, +{100 * first.gain.auroc:.1f} points of AUROC on pseudo-OOD."
+        return f"{said} The cheapest thing that helps: {first.name}, {first.detector}, +{100 * first.gain.auroc:.1f} points of AUROC on pseudo-OOD."
 
 
 def diagnose(work: Work, *, ignore: Sequence[str] = (), remedies: Sequence[Remedy] = ()) -> Diagnosis:
