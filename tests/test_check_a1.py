@@ -84,6 +84,14 @@ def test_two_classes_that_are_exchanged_are_a_tip() -> None:
     assert "label class 2 is the model's class 3; label class 3 is the model's class 2." in found.said
 
 
+def test_classes_without_pictures_keep_their_label() -> None:
+    one = made([5, 1, 2, 3, 4, 0, 6, 7, 8, 9], right=1.0, n=1000)
+    seen = turns(1000, 10) < 3  # class 5, which label 0 stands for, must go to another
+    assert one.test.logits is not None and one.test.labels is not None
+    found = ACCURACY.look(of_logits(one.test.logits[seen], one.test.labels[seen]))
+    assert found.values["classes that move"] == 2
+
+
 def test_is_quiet_for_the_right_order() -> None:
     for seed in range(20):
         assert ACCURACY.look(made(list(range(6)), right=0.3, n=120, seed=seed)).outcome == "passed"  # another order fits a half by chance

@@ -73,7 +73,7 @@ def test_features_within_what_vim_takes_away_are_an_issue() -> None:
 
 def test_collapsed_features_are_a_tip() -> None:
     d = classes = 30
-    for size, outcome in ((1000.0, "tip"), (1.0, "passed")):
+    for size, outcome in ((1.0, "passed"), (1000.0, "tip")):
         x = drawn(900, d)
         x[:, 0] *= size
         labels = turns(900, classes)

@@ -41,9 +41,9 @@ def test_a_unit_that_varies_once_is_alive() -> None:
     one = made(1, 0)
     features = one.train.features  # type: ignore[union-attr]
     assert features is not None
-    for row in (0, CHUNK + 59):  # in the first chunk, and in the last
+    for row, value in ((0, 1e-3), (0, -1e-3), (CHUNK + 59, 1e-3), (CHUNK + 59, -1e-3)):  # in the first chunk, and in the last
         changed = features.clone()
-        changed[row, 0] = 1e-3
+        changed[row, 0] = value
         assert DEAD_UNITS.look(case(said(changed, turns(len(changed), 3), one.test.head), one.test)).values["dead"] == 0
 
 

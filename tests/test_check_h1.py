@@ -69,6 +69,7 @@ def test_half_of_all_kinds_in_one_class_is_an_issue() -> None:
 def test_is_quiet_where_predictions_are_as_of_id_pictures_or_pictures_are_few() -> None:
     for into in ({"jigsaw": 0}, {"jigsaw": 20}):  # the second has 8 percentage points more
         assert SINKS.look(made(into)).outcome == "passed"
+    assert SINKS.look(made({"jigsaw": 400}, n=4000)).outcome == "passed"  # as much more, for certain
     few = made({"jigsaw": 4}, n=10)  # 32 points more, which chance may do with ten
     assert SINKS.look(few).outcome == "passed"
     assert SINKS.look(few).values["sinks"] == 0

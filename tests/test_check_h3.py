@@ -48,8 +48,9 @@ def by_hand(confidence: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     return plain, max(squares, 0.0) ** 0.5
 
 
-def test_figures_are_those_of_the_definition() -> None:
-    one = made(1.8, n=1500)
+@pytest.mark.parametrize("temperature", [1.0, 1.8])  # bins off to either side, and all to one
+def test_figures_are_those_of_the_definition(temperature: float) -> None:
+    one = made(temperature, n=1500)
     assert one.test.logits is not None and one.test.labels is not None
     confidence, right = sure(one.test.logits, one.test.labels)
     plain, root = by_hand(confidence, right)

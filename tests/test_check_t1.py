@@ -70,6 +70,9 @@ def test_training_pictures_that_repeat_are_a_tip_and_with_two_labels_an_issue() 
     found = look(repeated=1)
     assert (found.outcome, found.values["of them with another label"]) == ("tip", 0)
     assert look(at_odds=1).outcome == "issue"
+    train, held = smooth("train", turns(9, 3), 96, 1), smooth("held", turns(4, 3), 96, 2)
+    train.images[4] = train.images[1]  # both of class 1
+    assert DUPLICATES.look(made(train, held)).values["of them with another label"] == 0
 
 
 def test_pictures_of_one_colour_are_not_near_each_other() -> None:
@@ -86,7 +89,8 @@ def test_files_are_named_by_path_and_unreadable_ones_passed_over(tmp_path: Path)
             Image.fromarray(picture).save(tmp_path / place / "cat" / f"{number}.png")
     again = Image.open(tmp_path / "train" / "cat" / "2.png")
     again.resize((120, 120)).filter(ImageFilter.GaussianBlur(1)).save(tmp_path / "held" / "cat" / "3.png")  # another size, and blurred
-    (tmp_path / "held" / "cat" / "0.png").write_bytes(b"no picture")
+    for place in ("train", "held"):
+        (tmp_path / place / "cat" / "0.png").write_bytes(b"no picture")
     train, held = (folder(tmp_path / place, labelled=True) for place in ("train", "held"))
     read = plain("held", turns(3, 1))  # what the case has of them: those that can be read
     found = DUPLICATES.look(of_logits(drawn(3, 2), None, data={"train": train, "test": held}, pictures={"test": read}))

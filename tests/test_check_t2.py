@@ -53,11 +53,13 @@ def made(held: tuple[Tensor, Tensor], train: tuple[Tensor, Tensor]) -> Case:
     return of_logits(*held, train=trained, classifier=headless(CLASSES), names=NAMES, pictures={"test": pictures}, data=data)
 
 
-def test_suspects_are_those_of_the_definition() -> None:
-    logits, labels = 2 * drawn(2 * CHUNK + 50, CLASSES, seed=3), turns(2 * CHUNK + 50, CLASSES)
+@pytest.mark.parametrize("good", [0.0, 1.5])  # with limits that the largest probability is always above, and often below
+def test_suspects_are_those_of_the_definition(good: float) -> None:
+    labels = turns(2 * CHUNK + 50, CLASSES)
+    logits = 2 * drawn(2 * CHUNK + 50, CLASSES, seed=3) + good * torch.nn.functional.one_hot(labels, CLASSES)
     labels[::7] = -1
     expected, found = by_hand(logits, labels), suspects(Outputs(logits=logits, labels=labels), CLASSES)
-    assert len(expected) > 500 and found.samples == int((labels >= 0).sum())
+    assert len(expected) > 300 and found.samples == int((labels >= 0).sum())
     assert sorted(found.pairs.tolist()) == sorted(label * CLASSES + best for _, _, label, best in expected)
     assert found.rows.tolist() == [row for _, row, _, _ in expected[:20]]
     assert found.labels.tolist() == [label for _, _, label, _ in expected[:20]]
@@ -92,7 +94,7 @@ def test_wrong_labels_are_found_named_and_shown(tmp_path: Path) -> None:
     assert (again.values, again.said) == (found.values, found.said)
 
 
-@pytest.mark.parametrize(("wrong", "outcome"), [(0, "passed"), (9, "passed"), (10, "tip"), (100, "tip"), (130, "issue")])
+@pytest.mark.parametrize(("wrong", "outcome"), [(0, "passed"), (9, "passed"), (10, "tip"), (105, "tip"), (130, "issue")])
 def test_outcomes_go_by_the_share(wrong: int, outcome: str) -> None:
     clean = noisy(1000, 0)
     assert LABEL_ERRORS.look(made(noisy(1000, wrong), clean)).outcome == outcome

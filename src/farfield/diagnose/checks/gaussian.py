@@ -49,7 +49,9 @@ def _gaussian(case: Case) -> Finding:
     scales = (totals[seen] / found.classes.counts.cpu()[seen] / rank).numpy()
     # Mardia: E |z|^4 = r (r + 2) of a Gaussian
     figures = {"rank": float(rank), "kurtosis over a Gaussian's": float(trained.square().mean()) / (rank * (rank + 2))}
-    figures["scale of the widest tenth of classes over the narrowest"] = float(np.quantile(scales, 0.9) / max(np.quantile(scales, 0.1), 1e-300))
+    narrowest, widest = np.quantile(scales, [0.1, 0.9])
+    if narrowest > 0:
+        figures["scale of the widest tenth of classes over the narrowest"] = float(widest / narrowest)
     if case.test.labels is None or not bool((case.test.labels >= 0).any()):
         return Finding("F5", "skipped", "Held-out pictures have no labels, so it is not known about which mean they should lie.", figures)
     assert case.test.features is not None
@@ -99,7 +101,7 @@ GAUSSIAN = Check(
     "One Gaussian per class",
     f"Squared Mahalanobis distances of held-out pictures to the mean of their own class, under the covariance that all classes share, against chi-squared of its rank. "
     f"A tip where more than {100 * TAIL:g} % of them, at the low end of the interval, lie beyond its 95 % quantile; an issue where their mean is, at the low end, over {NARROW:g} times "
-    "its mean.",
+    "its mean, or training features do not vary within classes.",
     of_features("F5", _gaussian),
     "Lee et al., NeurIPS 2018; Mardia, Biometrika 1970",
 )

@@ -185,7 +185,7 @@ LABEL_ERRORS = Check(
 def _thin(case: Case) -> Finding:
     counts = class_counts(case)
     present = counts[counts > 0]
-    median = float(present.double().quantile(0.5)) if len(present) < 1 << 24 else float(present.median())
+    median = float(np.median(present.numpy()))
     missing = (counts == 0).nonzero()[:, 0].tolist()
     thin = ((counts > 0) & ((counts < FEW) | (counts < SHARE * median))).nonzero()[:, 0]
     thin = thin[counts[thin].argsort(stable=True)]

@@ -82,7 +82,7 @@ def _rank(case: Case) -> Finding:
             "F1", "tip", said + more, figures, {}, evidence, do="Compare detectors of logits with those of features before you choose one."
         )
     if d - rank > EMPTY * d:
-        more = " Mahalanobis ignores these, whatever OOD does in them."
+        more = f" Mahalanobis ignores the other {d - rank} directions, whatever OOD does in them."
         return Finding(
             "F1", "tip", said + more, figures, {}, evidence, do="Compare Mahalanobis with KNN before you choose it.", command=fitting("knn")
         )
@@ -104,7 +104,7 @@ EFFECTIVE_RANK = Check(
     "F1",
     "Effective rank",
     f"exp of the entropy of the eigenvalues' shares, of the covariance of the training features. An issue where there are no more samples than features, or where "
-    f"the rank (eigenvalues above {SINGULAR:g} of the largest) is at most the directions that ViM takes away; a tip where the effective rank is below "
+    f"the rank (eigenvalues above {SINGULAR:g} of the largest) is at most the directions that ViM takes away, or the features do not vary; a tip where the effective rank is below "
     f"{COLLAPSED:g} of min(classes - 1, features), or where more than {100 * EMPTY:g} % of the directions hold no variance.",
     of_features("F1", _rank),
     "Roy and Vetterli, EUSIPCO 2007",
@@ -177,7 +177,8 @@ WITHIN_BETWEEN = Check(
     "F2",
     "Within and between classes",
     f"NC1, tr(S_W S_B^+) / c, and the share of the variance between classes, of the training features; the mean squared distance of held-out pictures to their class "
-    f"mean of the training features, over that of training pictures. A tip where the low end of this ratio's interval is above {NARROW:g}.",
+    f"mean of the training features, over that of training pictures. A tip where the low end of this ratio's interval is above {NARROW:g}; an issue where training features do not "
+    "vary within classes.",
     of_features("F2", _within_between),
     "Papyan, Han and Donoho, PNAS 2020",
 )

@@ -58,11 +58,12 @@ def _weights(case: Case) -> Finding:
         key=lambda p: -float(cosine[list(p)].max()),
     )
     figures = {
-        "largest norm over the smallest": float(length.max() / length.min().clamp_min(1e-300)),
         "largest cosine": float(cosine.max()),
         "nearly parallel pairs": float(len(pairs)),
         "spread of the biases": float(bias.std(correction=0)),
     }
+    if length.min() > 1e-12 * length.max():
+        figures["largest norm over the smallest"] = float(length.max() / length.min())
     related = _imbalance(case, length, figures)
     drawn = cosine.sort(descending=True).values.numpy()
     places = np.unique(np.round(np.linspace(0, classes - 1, min(classes, POINTS))).astype(np.int64))
