@@ -103,6 +103,20 @@ def test_commands_are_whole(work: Work) -> None:
     assert suite["another detector"].command == f"farfield bench --suite glyphs-200 --model 'my model' --detector {best}"
 
 
+def test_commands_of_checks_are_filled_in_with_what_is_known() -> None:
+    own, suite = trial(), trial(given={"--suite": "glyphs-200"})
+    fit, tune = (
+        "farfield fit --model MODEL --id-train TRAIN --id-cal HELD_OUT --detector knn",
+        "farfield finetune augdelete --model MODEL --data TRAIN --out NEW",
+    )
+    assert own.filled(fit) == "farfield fit --model 'my model' --id-train photos/train --id-cal photos/test --detector knn"
+    assert own.filled(tune) == "farfield finetune augdelete --model 'my model' --data photos/train --out NEW"
+    assert suite.filled(tune) == "farfield finetune augdelete --model 'my model' --data glyphs-200 --out NEW"
+    assert suite.filled(fit) == "farfield fit --model 'my model' --id-train TRAIN --id-cal HELD_OUT --detector knn"
+    assert suite.filled("farfield recommend MODEL --id-train TRAIN --id-cal HELD_OUT") == "farfield recommend 'my model' --suite glyphs-200"
+    assert own.filled("") == ""
+
+
 def test_augdelete_is_measured_on_the_stored_features(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Classifier, "outputs", lambda *_, **__: pytest.fail("the classifier was run"))
     remedy = by_name(prescribe(work, trial("augdelete")))["AugDelete"]

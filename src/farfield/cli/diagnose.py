@@ -108,8 +108,9 @@ def diagnose(
             mine.classifier, mine.train, mine.held, out=out, ood=mine.ood, data=mine.data, names=mine.names, current=detector, reference=other,
             batch_size=batch_size, workers=workers, strict=strict, command=command_line(), progress=step,
         )  # fmt: skip
-        remedies = diagnosing.prescribe(work, diagnosing.Trial(tries, source_of(model), _training(mine), model, mine.given))
-        found = diagnosing.diagnose(work, ignore=ignore or [], remedies=remedies)
+        trial = diagnosing.Trial(tries, source_of(model), _training(mine), model, mine.given)
+        remedies = diagnosing.prescribe(work, trial)
+        found = diagnosing.diagnose(work, ignore=ignore or [], remedies=remedies, trial=trial)
         value = diagnosing.plain(found, time.perf_counter() - began)
         paths = report.write_diagnosis(value, out)
         done = diagnosing.fix(work, remedies, most_lost / 100) if fix else None

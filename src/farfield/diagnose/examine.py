@@ -13,7 +13,7 @@ from PIL import Image
 from farfield.diagnose.base import ORDER, Case, Check, Finding, Shown
 from farfield.diagnose.case import Work
 from farfield.diagnose.checks import CHECKS
-from farfield.diagnose.prescription import Remedy
+from farfield.diagnose.prescription import Remedy, Trial
 from farfield.errors import InputError, nearest
 
 SIDE = 96  # pixels of a picture in a report
@@ -49,19 +49,22 @@ class Diagnosis:
         return f"{said} The cheapest thing that helps: {first.name}, {first.detector}, +{100 * first.gain.auroc:.1f} points of AUROC on pseudo-OOD."
 
 
-def diagnose(work: Work, *, ignore: Sequence[str] = (), remedies: Sequence[Remedy] = ()) -> Diagnosis:
+def diagnose(work: Work, *, ignore: Sequence[str] = (), remedies: Sequence[Remedy] = (), trial: Trial | None = None) -> Diagnosis:
     """Puts every check to a case.
 
     Args:
         work: of `gather`.
         ignore: codes of checks whose issues and tips are muted.
         remedies: of `prescribe`.
+        trial: what commands are filled in with.
 
     Raises:
         InputError: for a code that is none.
     """
     known(ignore)
     found = [_looked(check, work.case, ignore) for check in CHECKS.values()]
+    if trial is not None:
+        found = [replace(finding, command=trial.filled(finding.command)) for finding in found]
     return Diagnosis(work.case, sorted(found, key=lambda finding: ORDER.index(finding.outcome)), remedies)
 
 

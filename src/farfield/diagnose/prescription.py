@@ -102,6 +102,16 @@ class Trial:
             words = ["fit", "--model", self.model, *data, "--detector", detector, "--out", f"{slug(detector)}.safetensors"]
         return shlex.join(["farfield", *words])
 
+    def filled(self, command: str) -> str:
+        """A command of a check with what is known put in for its capitals: MODEL, TRAIN and HELD_OUT."""
+        suite = self.given.get("--suite")
+        held = next((value for option, value in self.given.items() if option in ("--id-test", "--id-cal")), None)
+        train = self.given.get("--id-train") or suite
+        if suite is not None and command.startswith("farfield recommend"):
+            command = command.replace("--id-train TRAIN --id-cal HELD_OUT", f"--suite {suite}")
+        known = {"MODEL": self.model, "TRAIN": None if suite and "--id-train TRAIN" in command else train, "HELD_OUT": held}
+        return " ".join(shlex.quote(value) if (value := known.get(word)) else word for word in command.split(" "))
+
     def training(self, *words: str) -> str:
         """The command that trains this classifier, by the words that say how."""
         data = self.data.told.get("data")

@@ -5,7 +5,6 @@ Source: Xiong et al., ICCV 2025, section 4.2 and proposition 4.2; the figures ar
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -150,7 +149,7 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
 
 
 def _command(case: Case) -> str:
-    return f"farfield finetune augdelete --model {shlex.quote(case.classifier.name)} --data DIR --out NEW"
+    return "farfield finetune augdelete --model MODEL --data TRAIN --out NEW"
 
 
 def _side(before: Outputs, after: Outputs, sources: Sources) -> Side:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 
 from farfield.choose import Ranked
@@ -45,7 +44,7 @@ def look(case: Case) -> Finding:
         _evidence(ranked, current),
         (),
         _advice(wrong, best, current),
-        "" if outcome == "passed" else f"farfield recommend {shlex.quote(case.classifier.name)} --id-train DIR --id-cal DIR",
+        "" if outcome == "passed" else "farfield recommend MODEL --id-train TRAIN --id-cal HELD_OUT",
     )
 
 

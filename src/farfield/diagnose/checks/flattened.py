@@ -14,7 +14,6 @@ Source: the gradients are those of Xiong et al., ICCV 2025, section 4.2 and prop
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +110,7 @@ def look(case: Case) -> Finding:
         said += " So smoothed labels or mixtures were trained on, or the head was not trained to its end. The maximal logit tells ID from OOD worse for it."
     values = {"smoothing": found, "confidence, training": float(confidence), "accuracy, training": float(right)} | described(case.test)
     values |= {f"AUROC over mixtures, {share:g}": _auroc(case.test, mixed) for share, mixed in case.mixed.items() if len(mixed)}
-    command = f"farfield finetune augdelete --model {shlex.quote(case.classifier.name)} --data DIR --out NEW"
+    command = "farfield finetune augdelete --model MODEL --data TRAIN --out NEW"
     return Finding(
         "L1",
         "issue" if flat else "passed",
