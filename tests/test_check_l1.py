@@ -91,7 +91,7 @@ def test_it_fires_for_smoothed_labels_and_not_for_plain_ones(b: float, outcome: 
     found = look(train=outputs(z, y), test=outputs(held, labels, np.abs(held)), mixed=mixed)
     assert found.outcome == outcome
     assert found.intervals["smoothing"][0] < found.values["smoothing"] < found.intervals["smoothing"][1]
-    assert (found.command == "farfield finetune augdelete --model tiny --data DIR --out NEW") == (outcome == "issue") == ("AugDelete" in found.do)
+    assert (found.command == "farfield finetune augdelete --model MODEL --data TRAIN --out NEW") == (outcome == "issue") == ("AugDelete" in found.do)
     for share, one in mixed.items():
         assert one.logits is not None
         assert found.values[f"AUROC over mixtures, {share:g}"] == pytest.approx(metrics.auroc(np.float32(held).max(1), one.logits.amax(1).numpy()))

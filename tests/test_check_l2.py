@@ -71,7 +71,7 @@ def test_it_fires_where_id_has_lost_more_than_far_ood() -> None:
     assert "Against plain, ID pictures have lost 50 %" in found.said and "on 3 of 3 far sets, by q of 0.1 or more on 3" in found.said
     assert found.values["r_i, jigsaw"] == pytest.approx(0.5, abs=0.01) and found.values["r_o, jigsaw"] == pytest.approx(0.1, abs=0.01)
     assert found.values["r_i - r_o, jigsaw"] == pytest.approx(0.4, abs=0.01) and found.values["q, jigsaw"] == pytest.approx(0.4 / 0.9, abs=0.01)
-    assert found.command == "farfield finetune augdelete --model tiny --data DIR --out NEW" and found.do
+    assert found.command == "farfield finetune augdelete --model MODEL --data TRAIN --out NEW" and found.do
     for name, (low, high) in found.intervals.items():
         assert low <= found.values[name] <= high
     assert found.intervals.keys() == found.values.keys()

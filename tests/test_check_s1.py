@@ -43,7 +43,7 @@ def test_that_others_would_fail_is_a_tip() -> None:
     assert found.values["would fail"] == 1 and found.values["refused"] == 1
     assert found.values["AUROC, vim"] == 0.6 and found.values["behind, vim"] == 0.35 and found.intervals["behind, vim"] == (0.3, 0.4)
     assert found.intervals["AUROC, knn"] == pytest.approx((0.93, 0.97)) and "behind, knn" not in found.values
-    assert found.command == "farfield recommend tiny --id-train DIR --id-cal DIR"
+    assert found.command == "farfield recommend MODEL --id-train TRAIN --id-cal HELD_OUT"
 
 
 def test_the_detector_in_use_would_fail() -> None:
