@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cases_scores import case, classifier, outputs, pictures
+from farfield import metrics
 from farfield.choose.recommend import NONE
 from farfield.diagnose.base import Case, Finding, Reference
 from farfield.diagnose.checks import against
@@ -74,7 +75,9 @@ def test_it_fires_where_id_has_lost_more_than_far_ood() -> None:
     assert found.command == "farfield finetune augdelete --model tiny --data DIR --out NEW" and found.do
     for name, (low, high) in found.intervals.items():
         assert low <= found.values[name] <= high
-    assert found.intervals.keys() == found.values.keys()
+    assert found.values.keys() - found.intervals.keys() == {f"reference's AUROC, {name}" for name in MADE_OF}
+    assert found.values["reference's AUROC, noise"] == pytest.approx(metrics.auroc(BEFORE["test"], BEFORE["noise"]), abs=1e-4)
+    assert "which alone makes of the reference's AUROC of" in found.said
     evidence = found.evidence
     assert evidence is not None and list(evidence.x) == ["mixup", *FAR] and evidence.limit == pytest.approx(50, abs=1)
     assert list(evidence.series[0].y) == pytest.approx([40, 10, 20, 40], abs=1.5)
@@ -94,7 +97,7 @@ def test_quiet_where_both_lose_alike_or_ood_loses_more() -> None:
 
 def test_a_small_gap_is_a_tip() -> None:
     found = look(made({**EVEN, "test": 0.43}))
-    assert found.outcome == "tip" and 0 < found.values["q, noise"] < GAP and found.intervals["r_i - r_o, noise"][0] > 0
+    assert found.outcome == "tip" and 0 < found.values["q, noise"] < GAP and found.do and found.intervals["r_i - r_o, noise"][0] > 0
 
 
 def test_most_is_more_than_half_of_the_far_sets() -> None:

@@ -21,6 +21,7 @@ from farfield.outputs import Outputs
 
 GAP = 0.1  # q from which on a loss is told of: about the spread that it leaves out
 DRAWS = 400
+BEFORE = "reference's AUROC"
 Scores = Float[np.ndarray, " _"]
 Sources = Integer[np.ndarray, " _"]
 
@@ -113,6 +114,7 @@ def look(case: Case) -> Finding:
     for name, side in sets.items():
         piece = Linked(metrics.placements(test.after, side.after), test.sources, side.sources, 1.0)
         seen[name]["AUROC"], ends[name]["AUROC"] = metrics.linked_auroc([piece])
+        seen[name][BEFORE] = metrics.auroc(test.before, side.before)
     return _finding(case, reference.name, seen, ends)
 
 
@@ -131,8 +133,8 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
         most = max(told, key=lambda name: seen[name]["q"])
         one = seen[most]
         said += (
-            f" On {most} OOD has lost {100 * one['r_o']:.0f} %: q is {one['q']:.2f}, which alone makes an AUROC of {100 * one['predicted AUROC']:.1f} of the reference's; "
-            f"measured are {100 * one['AUROC']:.1f}."
+            f" On {most} OOD has lost {100 * one['r_o']:.0f} %: q is {one['q']:.2f}, which alone makes of the reference's AUROC of "
+            f"{100 * one[BEFORE]:.1f} one of {100 * one['predicted AUROC']:.1f}; measured are {100 * one['AUROC']:.1f}."
         )
     return Finding(
         "L2",
@@ -143,9 +145,9 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
         _evidence(seen, ends),
         (),
         ""
-        if outcome != "issue"
+        if outcome == "passed"
         else f"Train the last layer once more with plain cross-entropy (AugDelete), use a detector of features, or use {reference}.",
-        "" if outcome != "issue" else _command(case),
+        "" if outcome == "passed" else _command(case),
     )
 
 
