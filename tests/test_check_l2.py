@@ -190,6 +190,8 @@ def test_it_does_not_apply_to_groups_and_to_logits_below_0() -> None:
     assert look(made(EVEN, reference=low)).outcome == "not applicable"
     none = Reference("plain", some.reference.test, {name: said(-BEFORE[name]) for name in MADE_OF})
     assert look(made(EVEN, reference=none)).outcome == "not applicable"
+    near = Reference("plain", some.reference.test, {"mixup": some.reference.ood["mixup"]})
+    assert look(made(EVEN, reference=near)).outcome == "not applicable"
 
 
 def test_a_set_of_which_nothing_can_be_lost_or_that_is_missing_is_left_out() -> None:
