@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cases_scores import case, classifier, outputs, pictures
+from farfield import metrics
 from farfield.choose.comparison import NONE
 from farfield.diagnose.base import Case, Finding, Reference
 from farfield.diagnose.checks import against
@@ -74,7 +75,9 @@ def test_it_fires_where_id_has_lost_more_than_far_ood() -> None:
     assert found.command == "farfield finetune augdelete --model MODEL --data TRAIN --out NEW" and found.do
     for name, (low, high) in found.intervals.items():
         assert low <= found.values[name] <= high
-    assert found.intervals.keys() == found.values.keys()
+    assert found.values.keys() - found.intervals.keys() == {f"reference's AUROC, {name}" for name in MADE_OF}
+    assert found.values["reference's AUROC, noise"] == pytest.approx(metrics.auroc(BEFORE["test"], BEFORE["noise"]), abs=1e-4)
+    assert "which alone makes of the reference's AUROC of" in found.said
     evidence = found.evidence
     assert evidence is not None and list(evidence.x) == ["mixup", *FAR] and evidence.limit == pytest.approx(50, abs=1)
     assert list(evidence.series[0].y) == pytest.approx([40, 10, 20, 40], abs=1.5)
@@ -94,7 +97,7 @@ def test_quiet_where_both_lose_alike_or_ood_loses_more() -> None:
 
 def test_a_small_gap_is_a_tip() -> None:
     found = look(made({**EVEN, "test": 0.43}))
-    assert found.outcome == "tip" and 0 < found.values["q, noise"] < GAP and found.intervals["r_i - r_o, noise"][0] > 0
+    assert found.outcome == "tip" and 0 < found.values["q, noise"] < GAP and found.do and found.intervals["r_i - r_o, noise"][0] > 0
 
 
 def test_most_is_more_than_half_of_the_far_sets() -> None:
@@ -187,6 +190,8 @@ def test_it_does_not_apply_to_groups_and_to_logits_below_0() -> None:
     assert look(made(EVEN, reference=low)).outcome == "not applicable"
     none = Reference("plain", some.reference.test, {name: said(-BEFORE[name]) for name in MADE_OF})
     assert look(made(EVEN, reference=none)).outcome == "not applicable"
+    near = Reference("plain", some.reference.test, {"mixup": some.reference.ood["mixup"]})
+    assert look(made(EVEN, reference=near)).outcome == "not applicable"
 
 
 def test_a_set_of_which_nothing_can_be_lost_or_that_is_missing_is_left_out() -> None:

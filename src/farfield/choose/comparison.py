@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,10 +69,11 @@ class Comparison:
     accuracy: tuple[float, tuple[float, float]] | None
     samples: Mapping[str, int]
 
-    def whole(self, detector: str) -> list[Linked]:
-        """The pieces of a detector with their weights in its mean."""
-        weight = weights(kind for kind, _ in self.pieces[detector])
-        return [piece._replace(weight=piece.weight * weight[kind]) for kind, piece in self.pieces[detector]]
+    def whole(self, detector: str, among: Collection[str] = tuple(KINDS)) -> list[Linked]:
+        """The pieces of a detector, of some kinds, with their weights in its mean."""
+        mine = [(kind, piece) for kind, piece in self.pieces[detector] if kind in among]
+        weight = weights(kind for kind, _ in mine)
+        return [piece._replace(weight=piece.weight * weight[kind]) for kind, piece in mine]
 
     def kinds(self, detector: str) -> dict[str, Figure]:
         """A detector's AUROC on each kind."""
@@ -177,13 +178,13 @@ def compare(
     sources = {"test": torch.arange(tested), **{name: _sources(data) for name, data in made.items()}}
     pieces = {name: [_piece(kind, kind, name, scores, sources) for kind in made] for name in fitted}
     if not any(map(looks_inside, fitted.values())):
-        said = _said(classifier, material.splits, folder, options)
-        for name, more in _left_out(said, fitted, folder, seed, progress).items():
-            pieces[name] += more
+        more, without = _left_out(_said(classifier, material.splits, folder, options), fitted, folder, seed, progress)
+        refused |= without
+        pieces = {name: [*mine, *more.get(name, [])] for name, mine in pieces.items() if name not in without}
     about = results.classifiers[0]
     return Comparison(
         pieces,
-        {name: _failed(scores, name, made.get("noise")) for name in fitted},
+        {name: _failed(scores, name, made.get("noise")) for name in pieces},
         frozenset((entry["detector"], entry["message"]) for entry in results.warnings if entry["detector"]),
         refused,
         None if about["id_accuracy"] is None else (about["id_accuracy"], about["id_accuracy_interval"]),
@@ -227,29 +228,29 @@ def _failed(scores: Mapping[str, Tensor], detector: str, noise: Images | None) -
 
 def _left_out(
     said: Mapping[str, Outputs | Stored], fitters: Mapping[str, Fitter], folder: Path, seed: int, progress: Progress | None
-) -> dict[str, list[Piece]]:
-    """The pieces of each detector that takes a classifier without some of its classes; all or nothing, so that every detector has the same."""
+) -> tuple[dict[str, list[Piece]], dict[str, str]]:
+    """The pieces of each detector, none where no classes can be left out; and those that refuse a classifier without some of its classes, with why."""
     train, tested = _some(said["train"]), _whole(said["test"])
     grouped = tested.head is not None and tested.head.groups is not None
     if grouped or tested.labels is None or not bool((tested.labels >= 0).any()) or tested.logits is None or tested.logits.shape[1] < FEWEST_CLASSES:
-        return {}
+        return {}, {}
     found: dict[str, list[Piece]] = {name: [] for name in fitters}
+    refused: dict[str, str] = {}
     for number, out in enumerate(folds(tested.logits.shape[1], SHARE, FOLDS, seed)):
         known = tested.labels >= 0
         gone = known & out[tested.labels.clamp_min(0)]
         if min(int(gone.sum()), int((known & ~gone).sum())) < FEWEST:
-            return {}
+            return {}, {}
         splits = {name: partial(_given, Without(train if name == "train" else data, out).load()) for name, data in said.items()}
         sets = (OODSet(LEFT, "near", partial(_given, Without(tested, out, only=True).load())),)
         suite = Suite(f"{LEFT} {number + 1}", (), {}, splits, sets, (), "")
         results = benchmark.run([(suite, [None])], fitters, out=folder, progress=progress)
-        if results.refused:
-            return {}
+        refused |= {entry["detector"]: f"Without some of the classes: {entry['reason']}" for entry in results.refused}
         scores = load_file(scores_path(folder, suite.name, GIVEN))
         sources = {"test": (known & ~gone).nonzero()[:, 0], LEFT: gone.nonzero()[:, 0]}
-        for name in fitters:
+        for name in fitters.keys() - refused.keys():
             found[name].append(_piece(LEFT, LEFT, name, scores, sources, 1 / FOLDS))
-    return found
+    return found, refused
 
 
 def _some(train: Outputs | Stored) -> Outputs | Stored:

@@ -178,11 +178,10 @@ def _temperature(work: Work, trial: Trial) -> list[Remedy]:
 
 def _measured(work: Work, remedy: Remedy, after: Comparison, detector: str) -> Remedy:
     """The remedy with its figures."""
-    before = work.comparison.whole(work.case.current)
-    test = metrics.linked_test(after.whole(detector), before)
-    return replace(
-        remedy, tried=True, detector=detector, before=figure(before), after=figure(after.whole(detector)), gain=Figure(test.difference, test.interval)
-    )
+    both = {kind for kind, _ in after.pieces[detector]} & {kind for kind, _ in work.comparison.pieces[work.case.current]}
+    before, now = work.comparison.whole(work.case.current, both), after.whole(detector, both)
+    test = metrics.linked_test(now, before)
+    return replace(remedy, tried=True, detector=detector, before=figure(before), after=figure(now), gain=Figure(test.difference, test.interval))
 
 
 # --- remedies that train ------------------------------------------------------------------------------------------------------------------

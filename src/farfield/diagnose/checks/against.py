@@ -20,6 +20,7 @@ from farfield.outputs import Outputs
 
 GAP = 0.1  # q from which on a loss is told of: about the spread that it leaves out
 DRAWS = 400
+BEFORE = "reference's AUROC"
 Scores = Float[np.ndarray, " _"]
 Sources = Integer[np.ndarray, " _"]
 
@@ -103,20 +104,21 @@ def look(case: Case) -> Finding:
         said = f"The maximal logits of {reference.name} have a mean of {test.before.mean():.2g} on ID pictures, and of what is not above 0 no share can be lost."
         return Finding("L2", "not applicable", said)
     sets = {name: side for name, side in _sets(case, reference.ood).items() if side.before.mean() > 0}
-    if not sets:
+    if not any(_far(case, name) for name in sets):
         return Finding(
-            "L2", "not applicable", f"The maximal logits of {reference.name} have no mean above 0 on any OOD set, and no share can be lost."
+            "L2", "not applicable", f"The maximal logits of {reference.name} have no mean above 0 on any far OOD set, and no share can be lost."
         )
     seen = {name: figures(test, side) for name, side in sets.items()}
     ends = {name: intervals(test, side, draws=DRAWS) for name, side in sets.items()}
     for name, side in sets.items():
         piece = Linked(metrics.placements(test.after, side.after), test.sources, side.sources, 1.0)
         seen[name]["AUROC"], ends[name]["AUROC"] = metrics.linked_auroc([piece])
+        seen[name][BEFORE] = metrics.auroc(test.before, side.before)
     return _finding(case, reference.name, seen, ends)
 
 
 def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]], ends: Mapping[str, Mapping[str, tuple[float, float]]]) -> Finding:
-    far = [name for name in seen if KINDS.get(name, "far") == "far" or name in case.ood]
+    far = [name for name in seen if _far(case, name)]
     more = [name for name in far if ends[name].get("r_i - r_o", (0.0,))[0] > 0]
     much = [name for name in more if seen[name].get("q", 0.0) >= GAP]
     outcome: Outcome = "issue" if 2 * len(much) > len(far) else "tip" if 2 * len(more) > len(far) else "passed"
@@ -130,8 +132,8 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
         most = max(told, key=lambda name: seen[name]["q"])
         one = seen[most]
         said += (
-            f" On {most} OOD has lost {100 * one['r_o']:.0f} %: q is {one['q']:.2f}, which alone makes an AUROC of {100 * one['predicted AUROC']:.1f} of the reference's; "
-            f"measured are {100 * one['AUROC']:.1f}."
+            f" On {most} OOD has lost {100 * one['r_o']:.0f} %: q is {one['q']:.2f}, which alone makes of the reference's AUROC of "
+            f"{100 * one[BEFORE]:.1f} one of {100 * one['predicted AUROC']:.1f}; measured are {100 * one['AUROC']:.1f}."
         )
     return Finding(
         "L2",
@@ -142,10 +144,14 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
         _evidence(seen, ends),
         (),
         ""
-        if outcome != "issue"
+        if outcome == "passed"
         else f"Train the last layer once more with plain cross-entropy (AugDelete), use a detector of features, or use {reference}.",
-        "" if outcome != "issue" else _command(case),
+        "" if outcome == "passed" else _command(case),
     )
+
+
+def _far(case: Case, name: str) -> bool:
+    return name in case.ood or KINDS.get(name) == "far"
 
 
 def _command(case: Case) -> str:

@@ -107,7 +107,7 @@ def look(case: Case) -> Finding:
         f"of each label had been given to all classes alike; plain cross-entropy leaves less than {100 * LIMIT:.0f} % where the head is trained to its end."
     )
     if flat:
-        said += " So smoothed labels or mixtures were trained on, or the head was not trained to its end. The maximal logit tells ID from OOD worse for it."
+        said += " So smoothed labels or mixtures were trained on, or the head was not trained to its end. Detectors of logits may tell ID from OOD worse for it, those of features hardly."
     values = {"smoothing": found, "confidence, training": float(confidence), "accuracy, training": float(right)} | described(case.test)
     values |= {f"AUROC over mixtures, {share:g}": _auroc(case.test, mixed) for share, mixed in case.mixed.items() if len(mixed)}
     command = "farfield finetune augdelete --model MODEL --data TRAIN --out NEW"

@@ -106,9 +106,9 @@ def look(case: Case) -> Finding:
 
 
 def _advice(scores: Mapping[str, Mapping[str, Scores]], parts: Mapping[str, slice], best: str, mine: int) -> str:
-    """Which detector fails the fewest families, of all that were compared; the recommended one where it is among them."""
+    """Which detector fails the fewest families, of all that were compared; the recommended one where none fails fewer than it."""
     counts = {name: sum(rate > FAILED for rate in rates(sets["test"], sets["noise"], parts).values()) for name, sets in scores.items()}
-    fewest = min(counts, key=lambda name: (counts[name], name != best))
+    fewest = min(counts, key=lambda name: counts[name])
     if counts[fewest] >= mine:
         return f"Take {best}: none of the {len(counts)} detectors compared fails fewer families."
     return f"Where such pictures may come, take {fewest}, which fails {counts[fewest]} of {len(parts)}, the fewest of the {len(counts)} detectors compared."
