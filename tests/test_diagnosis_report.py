@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,11 @@ def test_the_terminal_obeys_no_text() -> None:
 def test_a_long_command_can_be_copied_from_the_lines_it_is_on() -> None:
     command = 'farfield bench --model \'a model with\nspaces\' --data "x \\" y" --out a\\ b --detectors ' + "knn," * 30
     lines = continued(command, 40).plain
-    assert shlex.split(lines.replace("\\\n", " ")) == shlex.split(command) and len(lines.splitlines()) > 4
+    heard = [
+        subprocess.run(["sh", "-ec", f"set -- {each}\nprintf '%s|' \"$@\""], capture_output=True, text=True, check=True).stdout
+        for each in (command, lines)
+    ]
+    assert heard[0] == heard[1] and heard[0].count("|") == 10 and len(lines.splitlines()) > 4
     assert continued("farfield bench", 40).plain == "farfield bench" and "it's" in continued("it's", 10).plain
 
 

@@ -6,6 +6,7 @@ const OUTLINES = { circle: "M6,1.5a4.5,4.5 0 1,0 .01,0Z", square: "M2,2h8v8h-8Z"
 const COLOURS = 8; // in the style, as --s1 to --s8
 const OPEN = ["issue", "tip"]; // what there is something to do about
 const TITLE = 210; // pixels of an axis's title; the text below the plot has the whole of it
+const TALL = 190; // and of one that stands upright
 const LABELS = 40; // categories, up to which each has its name on the axis
 const NONE = "\u2013"; // where there is no figure
 
@@ -90,7 +91,7 @@ function drawing(evidence, points, xs, numeric) {
   const x = numeric
     ? { field: "x", title: evidence.x_title, type: "quantitative", scale: { zero: false, nice: true, padding: 8 }, axis: { format: ".4~g", titleLimit: TITLE } }
     : { field: "x", title: evidence.x_title, type: "ordinal", sort: null, scale: { domain: xs }, axis: names };
-  const y = { field: "y", title: evidence.y_title, type: "quantitative", scale: { zero: bars, nice: true }, axis: { format: ".4~g", titleLimit: HEIGHT } };
+  const y = { field: "y", title: evidence.y_title, type: "quantitative", scale: { zero: bars, nice: true }, axis: { format: ".4~g", titleLimit: TALL } };
   const aside = bars && series.length > 1 ? { xOffset: { field: "s", sort: null, scale: { domain: series.map((_, s) => String(s)) } } } : {};
   const colour = { field: "colour", type: "nominal", scale: null };
   const marks = { x, y, ...aside, shape: { field: "shape", type: "nominal", scale: null } };
@@ -111,7 +112,7 @@ function drawing(evidence, points, xs, numeric) {
 function bins(evidence, edges) {
   const { series } = evidence;
   const x = { type: "quantitative", title: evidence.x_title, scale: { domain: [edges[0], edges[edges.length - 1]], nice: false, zero: false }, axis: { format: ".4~g", titleLimit: TITLE } };
-  const y = { type: "quantitative", title: evidence.y_title, axis: { format: ".3~r", titleLimit: HEIGHT } };
+  const y = { type: "quantitative", title: evidence.y_title, axis: { format: ".3~r", titleLimit: TALL } };
   const values = series.flatMap((one, s) => one.y.map((height, i) => ({ i, s: String(s), from: edges[i], to: edges[i + 1], middle: (edges[i] + edges[i + 1]) / 2, y: height, ...look(s) })));
   const closed = series.map((one, s) => ({ i: -2, s: String(s), from: edges[edges.length - 1], to: edges[edges.length - 1], y: one.y[one.y.length - 1], ...look(s) })); // so that the last step is drawn
   const limit = known(evidence.limit) && evidence.limit >= edges[0] && evidence.limit <= edges[edges.length - 1] ? limitOf(evidence, "x") : [];
