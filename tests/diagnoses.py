@@ -13,7 +13,7 @@ import torch
 from farfield.choose import Recommendation
 from farfield.choose.recommend import Figure, Ranked
 from farfield.diagnose.base import Evidence, Series
-from farfield.report.diagnosis import shown_picture
+from farfield.diagnose.examine import shown_picture
 
 HOSTILE = "</script><!--{{style}}<img src=x onerror=window.hacked=1>'\"`$(rm) | # [a](b)\n\r\x1b[31m\u2028\u202e\ud800 \u05e9\u05dc\u05d5\u05dd"
 CLASSES = ("oak", "a class with a rather long name, as taxonomies have them", "beech", "ash", "elm", "lime", "yew")

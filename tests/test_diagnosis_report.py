@@ -18,10 +18,11 @@ from PIL import Image
 from rich.console import Console, RenderableType
 
 from diagnoses import DETECTORS, FINDINGS, HOSTILE, KINDS, REMEDIES, bare, diagnosis, hostile, recommendation
+from farfield.diagnose.examine import shown_picture
 from farfield.errors import InputError
 from farfield.report import diagnosis as report
 from farfield.report import recommendation as ranking
-from farfield.report.diagnosis import picture_uri, shown_picture, write_diagnosis
+from farfield.report.diagnosis import write_diagnosis
 from farfield.report.recommendation import write_recommendation
 from farfield.report.terminal import continued, diagnosis_table, recommendation_table
 
@@ -180,7 +181,7 @@ def test_no_text_ends_the_element_it_is_in(tmp_path: Path) -> None:
 
 def test_a_picture_is_a_small_copy_as_it_is() -> None:
     picture = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
-    address = picture_uri(picture)
+    address = shown_picture(picture, "noise")["uri"]
     assert address.startswith("data:image/png;base64,")
     with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
         assert image.size == (30, 20) and np.array_equal(np.asarray(image), picture.permute(1, 2, 0).numpy())

@@ -176,3 +176,27 @@ def test_a_grouped_head_is_ranked_without_left_out_classes(tmp_path: Path) -> No
     found = recommend(made, pictures("train", 120, 0), pictures("held", 60, 1), detectors={n: parse(n) for n in ("mos", "msp", "knn")}, out=tmp_path)
     assert {one.detector for one in found.ranked} == {"mos", "knn"} and "flat logits" in found.refused["msp"]
     assert LEFT not in found.ranked[0].kinds
+
+
+class OfSix(ff.detectors.Detector):
+    """A detector that needs all six classes."""
+
+    needs = fit_needs = ("logits",)
+    passes = 1
+    paper = "none"
+
+    @classmethod
+    def fit(cls, train: Any) -> OfSix:
+        if any(chunk.logits.shape[1] < 6 for chunk in ff.outputs.chunks(train)):
+            raise InputError("It needs six classes.")
+        return cls()
+
+    def score(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.amax(1)
+
+
+def test_a_detector_that_needs_every_class_takes_the_kind_from_no_other(tmp_path: Path) -> None:
+    fitters = {"msp": parse("msp"), "six": OfSix.fit}
+    made = recommend(KEPT, pictures("train", 240, 0), pictures("held", 120, 1), detectors=fitters, out=tmp_path)
+    assert [one.detector for one in made.ranked] == ["msp"] and LEFT in made.ranked[0].kinds
+    assert made.refused == {"six": "Without some of the classes: It needs six classes."}

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
-from farfield.diagnose.base import ORDER, Case, Check, Finding, Shown
+from farfield.diagnose.base import ORDER, Case, Check, Finding
 from farfield.diagnose.case import Work
 from farfield.diagnose.checks import CHECKS
 from farfield.diagnose.prescription import Remedy, Trial
@@ -107,18 +109,24 @@ def _plain(finding: Finding, case: Case) -> dict[str, Any]:
         "title": check.title,
         "how": check.how,
         "source": check.source,
-        "shown": [_picture(one, case) for one in finding.shown],
+        "shown": [shown_picture(case.pictures[one.of].images[one.row], one.caption) for one in finding.shown],
     }
 
 
-def _picture(shown: Shown, case: Case) -> dict[str, Any]:
-    """A picture as a report has it, in the file's text."""
-    image = Image.fromarray(case.pictures[shown.of].images[shown.row].permute(1, 2, 0).contiguous().numpy())
-    image.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    uri = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return {"uri": uri, "caption": shown.caption, "width": image.width, "height": image.height}
+def shown_picture(picture: UInt8[Tensor, "3 h w"], caption: str, side: int = SIDE) -> dict[str, Any]:
+    """A picture as a finding of the plain value has it: the address of a small copy, caption, and the copy's width and height.
+
+    Args:
+        picture: red, green and blue.
+        caption: what it is.
+        side: pixels of the copy's longer side, at most.
+    """
+    small = Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
+    small.thumbnail((side, side))
+    written = io.BytesIO()
+    small.save(written, "PNG", optimize=True)
+    address = "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+    return {"uri": address, "caption": caption, "width": small.width, "height": small.height}
 
 
 def _real(case: Case) -> list[dict[str, Any]]:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import UInt8
-from PIL import Image
-from torch import Tensor
-
-from farfield.benchmark.gallery import SIDE
 from farfield.diagnose.base import ORDER
 from farfield.report.page import assembled
 from farfield.report.recommendation import (
@@ -58,32 +51,6 @@ def write_diagnosis(value: Value, folder: str | Path) -> list[Path]:
         put_text(folder / "diagnosis.md", to_markdown(value)),
         put_text(folder / "diagnosis.html", assembled(cleaned(page_content(value)), "diagnosis")),
     ]
-
-
-def picture_uri(picture: UInt8[Tensor, "3 h w"], side: int = SIDE) -> str:
-    """A small copy of a picture as a `data:` address; PNG, so that what is small is shown as it is.
-
-    Args:
-        picture: red, green and blue.
-        side: pixels of the copy's longer side, at most.
-    """
-    return str(shown_picture(picture, "", side)["uri"])
-
-
-def shown_picture(picture: UInt8[Tensor, "3 h w"], caption: str, side: int = SIDE) -> dict[str, Any]:
-    """A picture as a finding of the plain value has it: the address of a small copy, caption, and the copy's width and height.
-
-    Args:
-        picture: red, green and blue.
-        caption: what it is.
-        side: pixels of the copy's longer side, at most.
-    """
-    small = Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
-    small.thumbnail((side, side))
-    written = io.BytesIO()
-    small.save(written, "PNG", optimize=True)
-    address = "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
-    return {"uri": address, "caption": caption, "width": small.width, "height": small.height}
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------------------------------
