@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Comparison:
         """The pieces of a detector, of some kinds, with their weights in its mean."""
         mine = [(kind, piece) for kind, piece in self.pieces[detector] if kind in among]
         weight = weights(kind for kind, _ in mine)
-        return [piece._replace(weight=piece.weight * weight[kind]) for kind, piece in mine]
+        return [replace(piece, weight=piece.weight * weight[kind]) for kind, piece in mine]
 
     def kinds(self, detector: str) -> dict[str, Figure]:
         """A detector's AUROC on each kind."""

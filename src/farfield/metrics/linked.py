@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -13,7 +13,8 @@ from farfield.metrics.intervals import Interval, PairedTest, tail_of, without_sp
 from farfield.metrics.values import Placements
 
 
-class Linked(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Linked:
     """An OOD set's part in a sum of AUROCs.
 
     Args:
