@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import json
 import os
 import re
 import runpy
@@ -17,6 +18,7 @@ import pytest
 from farfield import detectors
 from farfield.data import suites
 from farfield.detectors import CATALOGUE, SHAPERS
+from farfield.diagnose import CHECKS
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +55,21 @@ def test_the_page_of_suites_is_what_its_script_writes() -> None:
     assert page == runpy.run_path(str(ROOT / "docs" / "suites.py"))["page"](), "run `python docs/suites.py`"
     for name in suites.NAMES:
         assert f"| `{name}` |" in page
+
+
+def test_the_page_of_checks_is_what_its_script_writes() -> None:
+    page = (ROOT / "docs" / "diagnosis.md").read_text("utf-8")
+    assert page == runpy.run_path(str(ROOT / "docs" / "diagnosis.py"))["page"](), "run `python docs/diagnosis.py`"
+    assert all(f"### {code}: " in page for code in CHECKS)
+
+
+def test_the_page_of_the_recommendation_is_what_its_script_writes() -> None:
+    script = runpy.run_path(str(ROOT / "experiments" / "recommendation.py"))
+    rows = json.loads((ROOT / "experiments" / "recommendation.json").read_text("utf-8"))
+    page = (ROOT / "docs" / "recommendation.md").read_text("utf-8")
+    assert page == script["page"](rows), "run `python experiments/recommendation.py --table`"
+    for row in rows:
+        assert script["mean_of"](row, row["best"]) <= max(script["mean_of"](row, name) for name in row["real"]) and len(row["kinds"]) > 5
 
 
 @pytest.mark.parametrize("name", ["tutorial-model", "tutorial-detector"])

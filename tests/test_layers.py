@@ -27,6 +27,7 @@ LEVELS: list[dict[str, set[str]]] = [
         "detectors": {"taps"},
     },
     {"benchmark": {"inputs"}, "testing": set(), "inputs": set(), "choose": {"benchmark", "inputs"}, "recipes": {"inputs"}, "overlap": set()},
+    {"diagnose": set()},
     {"report": set(), "compare": set()},
     {"reproduce": set()},
     {"cli": set(), "__main__": {"cli"}},

@@ -311,8 +311,7 @@ def limited(data: Data, limit: int | None) -> Data:
     if isinstance(data, Files | Hub):
         return data.only(rows.tolist())
     if isinstance(data, Images):
-        clusters = None if data.clusters is None else data.clusters[rows]
-        return replace(data, images=data.images[rows], labels=data.labels[rows], clusters=clusters, parts=kept_parts(data.parts, rows))
+        return data.only(rows)
     parts = kept_parts(getattr(data, "parts", {}), rows)
     return Some(data, tuple(rows.tolist()), str(getattr(data, "name", type(data).__name__)), parts, getattr(data, "part_group", "unit-test"))
 

@@ -5,9 +5,11 @@ from farfield.cli import (  # the commands, which register themselves
     catalogue,
     data,
     detect,
+    diagnose,
     judge,
     models,
     overlaps,
+    recommend,
     reports,
     reproduce,
     stores,
@@ -16,4 +18,21 @@ from farfield.cli import (  # the commands, which register themselves
 )
 from farfield.cli.app import app, main
 
-__all__ = ["app", "bench", "catalogue", "data", "detect", "judge", "main", "models", "overlaps", "reports", "reproduce", "stores", "train", "tune"]
+__all__ = [
+    "app",
+    "bench",
+    "catalogue",
+    "data",
+    "detect",
+    "diagnose",
+    "judge",
+    "main",
+    "models",
+    "overlaps",
+    "recommend",
+    "reports",
+    "reproduce",
+    "stores",
+    "train",
+    "tune",
+]

@@ -64,6 +64,11 @@ class Images:
         """The pictures and labels at `indices`, without a Python loop over them."""
         return self.images[indices], self.labels[indices]
 
+    def only(self, rows: Int64[Tensor, " m"]) -> Images:
+        """Some of the pictures."""
+        clusters = None if self.clusters is None else self.clusters[rows]
+        return Images(self.name, self.images[rows], self.labels[rows], clusters, kept_parts(self.parts, rows))
+
     def name_of(self, index: int) -> str:
         """A picture, for people."""
         return f"{self.name}[{index}]"

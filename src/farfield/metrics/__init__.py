@@ -26,6 +26,7 @@ from farfield.metrics.intervals import (
     share_interval,
     unpaired_placement_test,
 )
+from farfield.metrics.linked import Linked, linked_auroc, linked_test
 from farfield.metrics.values import (
     Placements,
     ap_id,
@@ -43,6 +44,7 @@ from farfield.metrics.values import (
 __all__ = [
     "Acceptance",
     "Interval",
+    "Linked",
     "PairedTest",
     "Placements",
     "acceptance",
@@ -59,6 +61,8 @@ __all__ = [
     "fpr_at_tpr_id",
     "fpr_interval",
     "fpr_ood_interval",
+    "linked_auroc",
+    "linked_test",
     "mean_auroc_interval",
     "mean_fpr_interval",
     "paired_acceptance_test",

@@ -61,9 +61,14 @@ def shuffle_channels(pictures: UInt8[Tensor, "n 3 h w"], draws: Draws) -> UInt8[
 
     Source: Zhang et al., "Sharpness-aware Fine-Tuning for OOD Detection", IEEE TIP 2026.
     """
-    order = _ORDERS[draws.choice("channels", len(_ORDERS))].to(pictures.device)
-    made = pictures.gather(1, order[:, :, None, None].expand_as(pictures))
+    made = reorder_channels(pictures, draws)
     return made[(made != pictures).flatten(1).any(1)]
+
+
+def reorder_channels(pictures: UInt8[Tensor, "n 3 h w"], draws: Draws) -> UInt8[Tensor, "n 3 h w"]:
+    """Each picture with its channels in one of the five other orders; grey ones are as they were."""
+    order = _ORDERS[draws.choice("channels", len(_ORDERS))].to(pictures.device)
+    return pictures.gather(1, order[:, :, None, None].expand_as(pictures))
 
 
 def flip(pictures: UInt8[Tensor, "n 3 h w"], draws: Draws, chance: float = 0.5) -> UInt8[Tensor, "n 3 h w"]:
