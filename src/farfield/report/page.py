@@ -15,6 +15,7 @@ from farfield.report.model import model
 from farfield.report.render import Value, put_text
 
 ASSETS = Path(__file__).with_name("assets")
+TITLES = {"page": "report", "run": "training run", "experiment": "experiment", "diagnosis": "diagnosis"}
 
 
 def page(results: Value, folder: str | Path | None = None, progress: Progress | None = None) -> str:
@@ -29,15 +30,19 @@ def page(results: Value, folder: str | Path | None = None, progress: Progress | 
 
 
 def assembled(content: Value, name: str) -> str:
-    """The template `name`.html with the style, the plotting library, the content, and the scripts that show it, `name`.js the last of them."""
-    told = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    """A page: the shell that all have, with the body `name`.html, the style, `name`.css if there is one, the plotting library, the content, and the scripts that show it."""
+    told, own = json.dumps(content, separators=(",", ":"), allow_nan=False), ASSETS / f"{name}.css"
     parts = {
-        "style": (ASSETS / "page.css").read_text("utf-8"),
+        "title": TITLES[name],
+        "style": (ASSETS / "shell.css").read_text("utf-8"),
+        "own": own.read_text("utf-8") if own.exists() else "",
+        "body": (ASSETS / f"{name}.html").read_text("utf-8"),
         "vega": vega(),
         "content": told.replace("<", "\\u003c"),  # so that no text can end the script element it is in
-        **{script: (ASSETS / f"{script}.js").read_text("utf-8") for script in ("elements", "plots", name)},
+        **{script: (ASSETS / f"{script}.js").read_text("utf-8") for script in ("elements", "plots")},
+        "script": (ASSETS / f"{name}.js").read_text("utf-8"),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (ASSETS / f"{name}.html").read_text("utf-8"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], (ASSETS / "shell.html").read_text("utf-8"))
 
 
 def write_page(results: Value, folder: str | Path, progress: Progress | None = None) -> Path:
