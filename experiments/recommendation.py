@@ -65,6 +65,15 @@ def loaded(name: str, out: Path) -> tuple[Classifier, str]:
     return Pool(networks, out / "pool").get(name), "vit"
 
 
+def rounded(value: Any) -> Any:
+    """Figures to a thousandth of a point."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def kind_of(name: str) -> str:
     """Which of the three groups of classifiers a classifier is in."""
     return "shipped" if name in OURS else "training table" if name in ROWS else "pool"
@@ -196,7 +205,7 @@ def policies() -> dict[str, Callable[[Mapping[str, Any], Sequence[str]], str]]:
 def page(rows: Sequence[Mapping[str, Any]]) -> str:
     """docs/recommendation.md."""
     flat = [row for row in rows if CURRENT in row["real"]]
-    lines = [INTRODUCTION.format(many=len(flat)), "", "## The choice of a detector", ""]
+    lines = [INTRODUCTION.format(many=len(flat), detectors=max(len(row["real"]) for row in flat)), "", "## The choice of a detector", ""]
     lines += [
         "| choice | regret, mean of near and far | its worst | regret, worst set | its worst | regret, set by set |",
         "|---|---|---|---|---|---|",
@@ -205,7 +214,13 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
         by_mean = [regret(row, policy(row, ()), mean_of) for row in flat]
         by_worst = [regret(row, policy(row, ()), worst_of) for row in flat]
         by_set = [left_out(row, policy) for row in flat]
-        lines.append(f"| {name} | {spread(by_mean)} | {max(by_mean):.1f} | {spread(by_worst)} | {max(by_worst):.1f} | {spread(by_set)} |")
+        more = [
+            spread([theirs - regret(row, mine, by) for theirs, row, mine in zip(figures, flat, ours, strict=True)], "+.2f")
+            for figures, by in ((by_mean, mean_of), (by_worst, worst_of))
+        ]
+        lines.append(
+            f"| {name} | {spread(by_mean)} | {more[0]} | {max(by_mean):.1f} | {spread(by_worst)} | {more[1]} | {max(by_worst):.1f} | {spread(by_set)} |"
+        )
     lines += ["", REGRET, "", "| classifiers | how many | " + " | ".join(policies()) + " |", "|---|---" + "|---" * len(policies()) + "|"]
     for kind in dict.fromkeys(row["kind"] for row in flat):
         mine = [row for row in flat if row["kind"] == kind]
@@ -255,11 +270,13 @@ def remedies(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def spread(values: Sequence[float]) -> str:
-    """A mean with its 95 % interval over classifiers."""
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """A mean with its 95 % interval over classifiers; nothing of what is all the same."""
+    if not np.any(values):
+        return "-" if form.startswith("+") else f"{0:{form}}"
     x = np.array(values)
     half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
-    return f"{x.mean():.2f} ±{half:.2f}"
+    return f"{x.mean():{form}} ±{half:.2f}"
 
 
 INTRODUCTION = """# How good is the recommendation?
@@ -267,12 +284,13 @@ INTRODUCTION = """# How good is the recommendation?
 <!-- Written by `python experiments/recommendation.py --table`. -->
 
 `farfield recommend` ranks detectors for a classifier without any OOD data. Here it is held against what is so: {many} classifiers of `glyphs-200` (three that ship, those of
-the [training table](training_table.md), and the pool of fine-tuned transformers), each with 26 detectors on the benchmark's near and far sets, none of which it has seen.
+the [training table](training_table.md), and the pool of fine-tuned transformers), each with {detectors} detectors on the benchmark's near and far sets, none of which it has seen.
 It has no number that was fitted on these or other classifiers. All of it is Glyphs: [a small task](glyphs.md), and these classifiers are relatives. On photographs and large networks nothing of
 this has been measured."""
 REGRET = """*Regret* is how many points of AUROC the best detector of all, which only somebody with the OOD data knows, has more than the one that was taken: by the mean of near and far,
 and by the worst of the four sets; ± is the 95 % interval of the mean over classifiers as if these were independent, and *its worst* the classifier with the most. *Set by set*: the
-best detector of each set by itself against one that was taken without the kind of pseudo-OOD that is like that set (noise, for the noise)."""
+best detector of each set by itself against one that was taken without the kind of pseudo-OOD that is like that set (noise, for the noise). *More than `recommend`*: paired by classifier; where ± is
+larger than the figure, the two are not told apart."""
 GAINS = """*Predicted* is the gain in mean AUROC that `farfield diagnose --try` measures on held-out ID pictures and pseudo-OOD, against `msp` on the classifier as it is (`mos`, where it is grouped); *actual* is
 the gain on the benchmark's near and far sets. The interval of photographs counts their two sources."""
 
@@ -293,10 +311,10 @@ def main(words: Sequence[str] | None = None) -> int:
             if not path.exists():
                 row = look(name, given.out)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                put_text(path, json.dumps(row))
-            rows[name] = json.loads(path.read_text("utf-8"))
+                put_text(path, json.dumps(rounded(row)))
+            rows[name] = rounded(json.loads(path.read_text("utf-8")))
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}: {rows[name]['best']}, {rows[name]['seconds']} s\n")
-        put(RESULTS, lambda partial: partial.write_text(json.dumps(list(rows.values()), indent=1), "utf-8"))
+        put(RESULTS, lambda partial: partial.write_text("[\n" + ",\n".join(map(json.dumps, rows.values())) + "\n]\n", "utf-8"))
     put_text(PAGE, page(json.loads(RESULTS.read_text("utf-8"))))
     return 0
 
