@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from accelerate import init_empty_weights
 from PIL import Image
@@ -451,3 +453,14 @@ def test_the_page_of_models_is_what_its_script_writes() -> None:
     assert page == (ROOT / "docs" / "models.md").read_text("utf-8"), "run `python docs/models.py`"
     for name in ZOO:
         assert f"`zoo:{name}`" in page
+
+
+def test_every_classifier_that_is_named_anywhere_is_there() -> None:
+    """In the sources, the documentation and the experiments, so that no experiment asks for a classifier that there is not."""
+    root = Path(__file__).parents[1]
+    files = [*(root / "src").rglob("*.py"), *(root / "docs").glob("*.md"), *(root / "experiments").glob("*.py"), root / "README.md"]
+    text = "\n".join(path.read_text("utf-8") for path in files)
+    zoos = set(re.findall(r"zoo:([a-z0-9][a-z0-9-]*[a-z0-9])\b(?![{-])", text))
+    assert len(zoos) > 60 and zoos <= set(ZOO), zoos - set(ZOO)
+    timms = set(re.findall(r"timm:([a-z][a-z0-9_]*[a-z0-9])(?:\.[a-z0-9_]+)?\b(?![*{])", text)) - {"vit"}
+    assert len(timms) > 3 and timms <= set(timm.list_models()), timms - set(timm.list_models())

@@ -24,7 +24,7 @@ from farfield.reproduce.stage import Network, Stage, loaded
 
 PAPER = "Xiong et al., ICCV 2025"
 SUITE, LARGE = "openood-v1.5-imagenet200", "openood-v1.5-imagenet"
-PLAIN, FRESH = "zoo:openood-resnet18-imagenet200", "timm:resnet18"
+PLAIN, FRESH = "zoo:openood-imagenet200-s0", "timm:resnet18"
 # The paper trains the techniques of the second recipe as OpenOOD trains its networks; what makes a technique itself stays.
 AUGMENTATIONS = ("label-smoothing", "mixup", "cutmix", "erasing", "trivial", "v2")
 TECHNIQUES = ("weight-decay", "ema", "long")
