@@ -7,6 +7,7 @@ of several OOD sets that share the ID images, with one `clusters` array, or None
 """
 
 from farfield.metrics.acceptance import Acceptance, acceptance, paired_acceptance_test, paired_fpr_test, threshold_draws
+from farfield.metrics.correlation import correlations, mean_and_interval
 from farfield.metrics.decrement import decrement_gap, predicted_auroc, relative_decrement
 from farfield.metrics.intervals import (
     Interval,
@@ -26,6 +27,7 @@ from farfield.metrics.intervals import (
     share_interval,
     unpaired_placement_test,
 )
+from farfield.metrics.ranks import Ranking, blocks_needed, holm, ranking, runs, signed_rank
 from farfield.metrics.values import (
     Placements,
     ap_id,
@@ -45,6 +47,7 @@ __all__ = [
     "Interval",
     "PairedTest",
     "Placements",
+    "Ranking",
     "acceptance",
     "ap_id",
     "ap_interval",
@@ -53,12 +56,16 @@ __all__ = [
     "aupr_trapezoid_ood",
     "auroc",
     "auroc_interval",
+    "blocks_needed",
+    "correlations",
     "decrement_gap",
     "fpr_at_95_tpr_id",
     "fpr_at_95_tpr_ood",
     "fpr_at_tpr_id",
     "fpr_interval",
     "fpr_ood_interval",
+    "holm",
+    "mean_and_interval",
     "mean_auroc_interval",
     "mean_fpr_interval",
     "paired_acceptance_test",
@@ -69,10 +76,13 @@ __all__ = [
     "placements",
     "predicted_auroc",
     "proportion_interval",
+    "ranking",
     "relative_decrement",
     "rising",
     "roc_band",
+    "runs",
     "share_interval",
+    "signed_rank",
     "threshold_at_tpr",
     "threshold_draws",
     "unpaired_placement_test",
