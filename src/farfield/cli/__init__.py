@@ -11,9 +11,26 @@ from farfield.cli import (  # the commands, which register themselves
     reports,
     reproduce,
     stores,
+    study,
     train,
     tune,
 )
 from farfield.cli.app import app, main
 
-__all__ = ["app", "bench", "catalogue", "data", "detect", "judge", "main", "models", "overlaps", "reports", "reproduce", "stores", "train", "tune"]
+__all__ = [
+    "app",
+    "bench",
+    "catalogue",
+    "data",
+    "detect",
+    "judge",
+    "main",
+    "models",
+    "overlaps",
+    "reports",
+    "reproduce",
+    "stores",
+    "study",
+    "train",
+    "tune",
+]

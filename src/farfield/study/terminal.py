@@ -1,0 +1,34 @@
+"""A study on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from farfield.study.texts import Texts, Value, tables
+
+WIDE = 150  # columns from which every figure has room for its interval
+MOST = 12  # rows of a table on the terminal; the files have all
+
+
+def shown(value: Value, width: int = 80) -> Group:
+    """The answer, the tables for a terminal of some width, and the notes."""
+    parts: list[RenderableType] = []
+    if value["answer"] is not None:
+        parts += [Text(value["answer"]["sentence"], style="bold"), Text("")]
+    for table in tables(value, width >= WIDE):
+        parts += [_table(table), Text("")]
+    said = [*value["notes"], *value["without_pairs"]]
+    return Group(*parts, *(Text(note, style="dim") for note in said))
+
+
+def _table(one: Texts) -> Table:
+    made = Table(title=Text(one.title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, head in enumerate(one.heads):
+        made.add_column(Text(head), justify="left" if place < one.names else "right", overflow="fold")
+    for row in one.rows[:MOST]:
+        made.add_row(*map(Text, row))
+    if len(one.rows) > MOST:
+        made.add_row(Text(f"and {len(one.rows) - MOST} more", style="dim"))
+    return made
