@@ -14,6 +14,7 @@ from farfield import metrics
 from farfield.benchmark.run import scores_path
 from farfield.errors import InputError
 from farfield.metrics.ranks import SIGNIFICANT
+from farfield.study.analysis import blocks
 from farfield.study.figures import MEANS, MEASURES, Figures
 from farfield.study.run import Done
 
@@ -21,13 +22,13 @@ NAMED = 3  # of those not told apart, so many are named in the sentence
 
 
 def detector_of(figures: Figures, target: str) -> str | None:
-    """The detector with the highest mean AUROC on a target over the classifiers, of those that the most classifiers have; `None` where there is none."""
+    """The detector with the highest mean AUROC on a target, over the classifiers that have all detectors but those that most refuse; `None` where there is none."""
     values = figures.values["auroc", target]
-    counts = np.isfinite(values).sum(0)
-    if not counts.size or counts.max() == 0:
-        return None
-    best = [i for i in range(len(counts)) if counts[i] == counts.max()]
-    return figures.detectors[max(best, key=lambda i: float(np.nanmean(values[:, i])))]
+    rows, kept = blocks(values)
+    if not rows:
+        counts = np.isfinite(values).sum(0)
+        return figures.detectors[int(counts.argmax())] if counts.size and counts.max() else None
+    return figures.detectors[max(kept, key=lambda k: float(values[rows, k].mean()))]
 
 
 def elsewhere(figures: Figures, place: int, group: str) -> dict[str, Any] | None:
@@ -89,7 +90,8 @@ def answer(figures: Figures, found: Sequence[Done], out: str | Path) -> dict[str
     told: dict[str, Any] = {"group": group, "target": MEANS[group], "detector": detector, "lines": lines}
     told["front"] = [lines[i]["classifier"] for i in order]
     told["tied"] = [line["classifier"] for line in rivals if line["p_holm"] >= SIGNIFICANT]
-    return {**told, "sentence": sentence(told)}
+    take = f"Take {first['classifier']} with {detector}"
+    return {**told, "take": take, "sentence": f"{take}: {evidence(told)}"}
 
 
 def _line(figures: Figures, place: int, done: Done, detector: str, group: str) -> dict[str, Any]:
@@ -144,12 +146,12 @@ def _scores(path: Path, detector: str, sets: Sequence[str]) -> dict[str, Float[n
         raise InputError(f"{path} cannot be read: {error}. Delete it, and that classifier is done again.") from error
 
 
-def sentence(told: Mapping[str, Any]) -> str:
-    """The answer in one sentence or two."""
+def evidence(told: Mapping[str, Any]) -> str:
+    """What speaks for the first, and what is not told apart from it."""
     first, tied = told["lines"][0], told["tied"]
     accuracy = "not known, as nothing is labelled" if first["accuracy"] is None else with_ends(first["accuracy"], first["accuracy_interval"])
     said = (
-        f"Take {first['classifier']} with {told['detector']}: AUROC {with_ends(first['auroc'], first['auroc_interval'])} and "
+        f"AUROC {with_ends(first['auroc'], first['auroc_interval'])} and "
         f"FPR {with_ends(first['fpr'], first['fpr_interval'])} on {told['target']}, ID accuracy {accuracy}"
     )
     if len(told["lines"]) == 1:

@@ -18,18 +18,23 @@ MOST = 6  # values of a column of which every pair is compared; of more, each wi
 
 
 def columns(metadata: Sequence[Mapping[str, Setting]]) -> list[tuple[str, ...]]:
-    """The columns that vary, those that always vary together as one.
+    """The columns that vary, those that always vary together where both are known as one; what is not known of some varies too, since it may.
 
     >>> columns([{"lr": 0.1, "data": "i1k", "seen": 1.2}, {"lr": 0.1, "data": "i21k", "seen": 14.0}])
     [('data', 'seen')]
     """
-    found: dict[tuple[int, ...], list[str]] = {}
+    found: list[list[str]] = []
     for name in dict.fromkeys(name for told in metadata for name in told):
-        values = [told.get(name) for told in metadata]
-        if len(set(values) - {None}) > 1:
-            first = {value: place for place, value in reversed(list(enumerate(values)))}
-            found.setdefault((*(first[value] for value in values),), []).append(name)
-    return [tuple(names) for names in found.values()]
+        if len({told.get(name) for told in metadata}) > 1:
+            like = next((names for names in found if _together(metadata, names[0], name)), None)
+            found.append([name]) if like is None else like.append(name)
+    return [tuple(names) for names in found]
+
+
+def _together(metadata: Sequence[Mapping[str, Setting]], one: str, other: str) -> bool:
+    """Whether each of two columns tells the other, of at least two values."""
+    both = {(told[one], told[other]) for told in metadata if told.get(one) is not None and told.get(other) is not None}
+    return len(both) > 1 and len({a for a, _ in both}) == len({b for _, b in both}) == len(both)
 
 
 def compared(values: Sequence[Setting]) -> Sequence[tuple[Setting, Setting]]:
@@ -91,7 +96,7 @@ def effects(figures: Figures, unit: str | None = None) -> tuple[list[dict[str, A
                 mine += [{**about, **told} for told in _differences(figures, list(sides.values()), units)]
         found += mine
         if not mine:
-            notes.append(f"{' and '.join(names)}: n/a, no two classifiers differ in it alone.")
+            notes.append(f"{', '.join(names)}: n/a, no two classifiers differ in it alone.")
     return found, notes
 
 

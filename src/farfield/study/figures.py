@@ -148,3 +148,39 @@ def figures_of(found: Sequence[Done], detectors: Sequence[str]) -> Figures:
         sets,
         values,
     )
+
+
+def points_of(figures: Figures, found: Sequence[Done]) -> dict[str, Any]:
+    """What a page plots: of each classifier its accuracy, and by mean, measure and detector its figure, each with its interval over pictures, where there is one.
+
+    A figure is `[value, low, high]`, in percent, without ends where there is no interval; `None` where there is no figure.
+    """
+    ends: dict[tuple[str, ...], Sequence[float]] = {}
+    accuracy: dict[str, Sequence[float] | None] = {}
+    for one in found:
+        for row in () if one.results is None else one.results["rows"]:
+            if row["ood"] is None:
+                ends |= {(one.entry.name, row["detector"], MEANS.get(row["group"], ""), m): row[f"{name}_interval"] for m, name in MEASURES.items()}
+        if one.results is not None:
+            accuracy[one.entry.name] = one.results["classifiers"][0]["id_accuracy_interval"]
+
+    def told(value: float, interval: Sequence[float] | None) -> list[float] | None:
+        return [round(each, 3) for each in (float(value), *(100 * end for end in interval or ()))] if np.isfinite(value) else None
+
+    values = {
+        target: {
+            measure: {
+                detector: [
+                    told(figures.values[measure, target][i, k], ends.get((name, detector, target, measure))) for i, name in enumerate(figures.names)
+                ]
+                for k, detector in enumerate(figures.detectors)
+            }
+            for measure in MEASURES
+        }
+        for target in figures.means
+    }
+    return {
+        "names": figures.names,
+        "accuracy": [told(a, accuracy[name]) for name, a in zip(figures.names, figures.accuracy, strict=True)],
+        "values": values,
+    }

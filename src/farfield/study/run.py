@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,8 @@ from farfield.study.pool import Entry
 KEPT, SETTINGS = "classifiers", "settings.json"
 STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors of a disk, which are no classifier's
 MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
-LONGEST = 300  # letters of a reason
+LONGEST = 400  # letters of a reason
+SAID_OF_OUTPUTS = re.compile(r"`(logits|features)` has (NaN|infinity)")
 Jobs = Sequence[tuple[Suite, Sequence[Classifier | None]]]
 
 
@@ -131,10 +133,24 @@ def _judged(
         if stopping is not None:
             raise
         return Done(entry, reason=reason_of(error))
+    wrong = next((one["reason"] for one in results.refused if SAID_OF_OUTPUTS.match(one["reason"])), "")
+    if wrong or not _finite(results, out):
+        return Done(entry, reason=wrong or "Its logits have NaN or infinity on ID test data. Mend the model.")
     if not results.rows:
         first = results.refused[0]["reason"] if results.refused else "there is nothing to judge it on"
         return Done(entry, reason=f"No detector could be judged on it: {first}")
     return Done(entry, results.plain(), parameters=parameters)
+
+
+def _finite(results: benchmark.Results, out: Path) -> bool:
+    """Whether the logits on the ID test data are numbers: a detector of features alone would not notice, and the accuracy would mean nothing."""
+    mine = {entry["fingerprint"] for entry in results.classifiers}
+    for folder in stores(out / "store"):
+        facts = facts_of(folder)
+        if facts["fingerprint"] in mine and facts["about"].get("data") == "test":
+            logits = (chunk.logits for chunk in Stored.open(folder))
+            return all(one is None or bool(torch.isfinite(one).all()) for one in logits)
+    return True
 
 
 def reason_of(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from farfield.errors import InputError
 from farfield.study.analysis import correlated, said_of_numbers, winners
 from farfield.study.answer import answer
 from farfield.study.effects import effects
-from farfield.study.figures import columns_of, figures_of, table_of
+from farfield.study.figures import columns_of, figures_of, points_of, table_of
 from farfield.study.run import Done
 
 HOW = (
@@ -56,6 +57,7 @@ def value_of(
         "metadata": columns_of([one.entry for one in found]),
         "detectors": list(detectors),
         "targets": [{"name": name, "group": figures.sets.get(name), "mean": name not in figures.sets} for name in figures.targets],
+        "points": points_of(figures, found),
         "correlations": correlated(figures),
         "winners": winners(figures),
         "effects": changes,
@@ -103,19 +105,26 @@ def notes(found: Sequence[Done], numbers: Sequence[str], told: Mapping[str, Any]
     )
     if unit is not None:
         said.append(f"In effects, pairs with the same {unit} count as one.")
-    warned: dict[str, list[str]] = {}
+    warned: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for results in worked:
         for one in results["warnings"]:
-            warned.setdefault(f"{one['detector'] + ': ' if one['detector'] else ''}{one['message'].replace(one['classifier'], 'it')}", []).append(
-                one["classifier"]
-            )
-    said += [
-        f"{', '.join(dict.fromkeys(names[:2]))}{f' and {len(set(names)) - 2} others' if len(set(names)) > 2 else ''}: {message}"
-        for message, names in warned.items()
-    ]
+            message = one["message"].replace(one["classifier"], "it")
+            warned.setdefault((one["detector"], re.sub(r"[\d.,]+", "", message)), []).append((one["classifier"], message))
+    for (detector, _), several in warned.items():
+        said.append(f"{f'{detector} on ' if detector else ''}{_some([name for name, _ in several])}: {several[0][1]}")
     refused: dict[str, list[str]] = {}
     for results in worked:
         for one in results["refused"]:
             refused.setdefault(one["detector"], []).append(one["reason"])
     said += [f"{name}: n/a on {len(reasons)} of {len(worked)} classifiers. {reasons[0]}" for name, reasons in refused.items()]
     return said
+
+
+def _some(names: Sequence[str]) -> str:
+    """Names, of many the first and how many more.
+
+    >>> _some(["a", "b"]), _some(["a", "b", "c", "a"])
+    ('a and b', 'a and 2 others')
+    """
+    each = list(dict.fromkeys(names))
+    return " and ".join(each) if len(each) < 3 else f"{each[0]} and {len(each) - 1} others"
