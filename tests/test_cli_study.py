@@ -178,7 +178,7 @@ def test_the_embedded_suite_with_a_classifier_that_ships(typed: Callable[..., Sa
         (("pool.csv", "--id-test", "test"), "There is no OOD data to tell the ID data from"),
         (("pool.csv", *OWN, "--suite", "glyphs-200"), "--suite and --id-test exclude each other"),
         (("pool.csv", "--detector", "enrgy"), "did you mean 'energy'?"),
-        (("pool.csv", *OWN, "--unit", "depth", *TWO, "--out", "again"), "There is no column 'depth' to count pairs by. The metadata have: width."),
+        (("pool.csv", *OWN, "--unit", "depth", *TWO, "--out", "unit"), "There is no column 'depth' to count pairs by. The metadata have: width."),
         (("pool.csv", "--device", "cuda:99"), "There is no device 'cuda:99' here"),
         (("pool.csv", "--out", "pool.csv/x"), "The folder pool.csv/x cannot be made"),
         (("python:some_nets:nan", "python:some_nets:other", *OWN, *TWO, "--out", "none"), "None of 2 classifiers worked. python:some_nets:nan: `logits` has NaN"),

@@ -28,7 +28,7 @@ from farfield.errors import InputError
 from farfield.study import Done, Entry, Options
 from farfield.study.analysis import correlated, families, ranked, said_of_numbers, winners
 from farfield.study.answer import answer, detector_of, elsewhere, front
-from farfield.study.effects import columns, compared, effects
+from farfield.study.effects import MOST, columns, effects, matched
 from farfield.study.figures import COLUMNS, Figures, figures_of, points_of, table_of
 from farfield.study.run import forecast, reason_of
 from farfield.study.texts import letters, tables
@@ -587,7 +587,9 @@ def test_pairs_of_one_unit_count_as_one() -> None:
     means = [float(np.mean(values)) for values in by.values()]
     half = stats.t.ppf(0.975, 1) * np.std(means, ddof=1) / math.sqrt(2)
     assert (told["pairs"], told["units"]) == (4, 2) and told["interval"] == pytest.approx([np.mean(means) - half, np.mean(means) + half])
-    with pytest.raises(InputError, match=r"There is no column 'sart' to count pairs by\. The metadata have: rate, decay, seen, start"):
+    with pytest.raises(
+        InputError, match=r"There is no column 'sart' to count pairs by; did you mean 'start'\? The metadata have: rate, decay, seen, start"
+    ):
         effects(figures, "sart")
 
 
@@ -595,18 +597,22 @@ def test_columns_without_pairs_are_said() -> None:
     metadata = [{"rate": 0.1, "decay": "low"}, {"rate": 0.2, "decay": "high"}, {"rate": 0.3, "decay": "high"}]
     found, lacking = effects(drawn(3, metadata=metadata))
     assert {(one["from"], one["to"]) for one in found} == {(0.2, 0.3)} and all(one["interval"] is None for one in found)
-    assert lacking == ["decay: n/a, no two classifiers differ in it alone."]
+    assert lacking == ["decay"]
     unknown = [{"rate": 0.1, "kind": "x"}, {"rate": 0.2, "kind": None}]  # which may differ in both
-    assert effects(drawn(2, metadata=unknown)) == ([], [f"{name}: n/a, no two classifiers differ in it alone." for name in ("rate", "kind")])
+    assert effects(drawn(2, metadata=unknown)) == ([], ["rate", "kind"])
     assert effects(drawn(2))[1] == []
     missing = drawn(2, metadata=[{"rate": 0.1}, {"rate": 0.2}])
     missing.values["fpr", "near OOD"][0, 1] = math.nan
     assert {one["detector"] for one in effects(missing)[0] if one["measure"] == "fpr"} == {"d0", "d2"}
 
 
-def test_of_many_values_each_is_compared_with_the_most_frequent() -> None:
-    assert len(compared([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == 15
-    assert compared([*"abcdefg", "d"]) == [("a", "d"), ("b", "d"), ("c", "d"), ("d", "e"), ("d", "f"), ("d", "g")]
+def test_of_many_values_those_with_the_most_pairs_are_compared() -> None:
+    metadata = [{"rate": float(rate), "seed": seed} for rate in range(8) for seed in range(3 if rate < 6 else 2)]
+    found = matched(metadata, ["rate"], ["rate", "seed"])
+    assert list(found) == list(combinations([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 2)) and len(found) == MOST
+    assert all(len(sides) == 3 for sides in found.values()) and found[0.0, 1.0][2,] == ([2], [5])
+    mixed = matched([{"kind": kind} for kind in ("b", 2.0, "a", 10.0)], ["kind"], ["kind"])
+    assert list(mixed) == [(2.0, 10.0), (2.0, "a"), (2.0, "b"), (10.0, "a"), (10.0, "b"), ("a", "b")]
 
 
 def test_families_are_values_of_columns_that_vary() -> None:

@@ -93,6 +93,7 @@ def study(
         check_ranges(fitter)
     entries = room.pool(pool or [])
     room.columns_of(entries)
+    room.check_unit([entry.metadata for entry in entries], unit)
     where = pick_device(device)
     jobs_of = _data(options, where)
     make_folder(out)

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from farfield import metrics
-from farfield.errors import InputError
+from farfield.errors import InputError, nearest
 from farfield.study.figures import MEASURES, Figures
 from farfield.study.pool import Setting
 
-MOST = 6  # values of a column of which every pair is compared; of more, each with the most frequent one
+MOST = 15  # two values of a column that are compared: those of which there are the most pairs
+Sides = tuple[list[int], list[int]]
 
 
 def columns(metadata: Sequence[Mapping[str, Setting]]) -> list[tuple[str, ...]]:
@@ -37,40 +38,42 @@ def _together(metadata: Sequence[Mapping[str, Setting]], one: str, other: str) -
     return len(both) > 1 and len({a for a, _ in both}) == len({b for _, b in both}) == len(both)
 
 
-def compared(values: Sequence[Setting]) -> Sequence[tuple[Setting, Setting]]:
-    """Which values of a column are compared: each pair, the smaller number or the earlier text first; of more than `MOST`, each with the most frequent.
-
-    >>> compared([0.3, None, 0.1, 0.3, 0.2])
-    [(0.1, 0.2), (0.1, 0.3), (0.2, 0.3)]
-    """
-    known = [value for value in values if value is not None]
-    ordered = sorted(set(known), key=lambda value: (isinstance(value, str), value))
-    every = list(combinations(ordered, 2))
-    if len(ordered) <= MOST:
-        return every
-    usual = max(ordered, key=known.count)
-    return [pair for pair in every if usual in pair]
-
-
 def matched(
-    metadata: Sequence[Mapping[str, Setting]], group: Sequence[str], one: Setting, other: Setting, varying: Sequence[str]
-) -> dict[Any, tuple[list[int], list[int]]]:
-    """The classifiers with one value of a column and those with another, by all their other settings, where there are both.
+    metadata: Sequence[Mapping[str, Setting]], group: Sequence[str], varying: Sequence[str]
+) -> dict[tuple[Setting, Setting], dict[Any, Sides]]:
+    """The classifiers that differ in a column alone, for each two values of it: the smaller number or the earlier text first.
+
+    Args:
+        metadata: of each classifier.
+        group: the column, and those that always vary together with it.
+        varying: all columns that vary.
 
     Returns:
-        For each combination of other settings the places of those with `one` and of those with `other`; repetitions, as seeds that no column tells, are several.
+        For each two values, and for each combination of all other settings, the places of those with the one value and of those with the other; repetitions, such as
+        seeds that no column tells, are several. The `MOST` two values of which there are the most pairs.
+
+    >>> list(matched([{"lr": 0.3}, {"lr": None}, {"lr": 0.1}, {"lr": 0.3}], ["lr"], ["lr"]).items())
+    [((0.1, 0.3), {(): ([2], [0, 3])})]
     """
-    found: dict[Any, tuple[list[int], list[int]]] = {}
     rest = [name for name in varying if name not in group]
+    alike: dict[Any, dict[Setting, list[int]]] = {}
     for place, told in enumerate(metadata):
-        value = told.get(group[0])
-        if value in (one, other) and value is not None:
-            found.setdefault(tuple(told.get(name) for name in rest), ([], []))[value == other].append(place)
-    return {key: sides for key, sides in found.items() if all(sides)}
+        if (value := told.get(group[0])) is not None:
+            alike.setdefault(tuple(told.get(name) for name in rest), {}).setdefault(value, []).append(place)
+    found: dict[tuple[Setting, Setting], dict[Any, Sides]] = {}
+    for key, by_value in alike.items():
+        for one, other in combinations(sorted(by_value, key=_order), 2):
+            found.setdefault((one, other), {})[key] = (by_value[one], by_value[other])
+    most = sorted(found, key=lambda two: -len(found[two]))[:MOST]
+    return {two: found[two] for two in sorted(most, key=lambda two: (_order(two[0]), _order(two[1])))}
+
+
+def _order(value: Setting) -> tuple[bool, Any]:
+    return isinstance(value, str), value
 
 
 def effects(figures: Figures, unit: str | None = None) -> tuple[list[dict[str, Any]], list[str]]:
-    """The mean differences of accuracy and of every detector's figures with each column that varies, and a note for each column without pairs.
+    """The mean differences of accuracy and of every detector's figures with each column that varies, and the columns without pairs.
 
     The difference of a pair is the mean of those with the second value less that of those with the first. The interval is Student's over pairs; where `unit` names a
     column, pairs whose classifiers have the same value of it are one, with their mean.
@@ -81,30 +84,33 @@ def effects(figures: Figures, unit: str | None = None) -> tuple[list[dict[str, A
     metadata = figures.metadata
     every = columns(metadata)
     varying = [name for names in every for name in names]
-    if unit is not None and not any(unit in told for told in metadata):
-        known = list(dict.fromkeys(name for told in metadata for name in told))
-        raise InputError(f"There is no column {unit!r} to count pairs by. The metadata have: {', '.join(known) or 'none'}.")
+    check_unit(metadata, unit)
     found: list[dict[str, Any]] = []
-    notes: list[str] = []
+    lacking: list[str] = []
     for names in every:
         mine: list[dict[str, Any]] = []
-        for one, other in compared([told.get(names[0]) for told in metadata]):
-            sides = matched(metadata, names, one, other, varying)
-            if sides:
-                units = [_unit(metadata, both, unit, key) for key, both in sides.items()]
-                about = {"columns": list(names), "from": one, "to": other, "pairs": len(sides)}
-                mine += [{**about, **told} for told in _differences(figures, list(sides.values()), units)]
+        for (one, other), sides in matched(metadata, names, varying).items():
+            units = [_unit(metadata, both, unit, key) for key, both in sides.items()]
+            about = {"columns": list(names), "from": one, "to": other, "pairs": len(sides)}
+            mine += [{**about, **told} for told in _differences(figures, list(sides.values()), units)]
         found += mine
         if not mine:
-            notes.append(f"{', '.join(names)}: n/a, no two classifiers differ in it alone.")
-    return found, notes
+            lacking.append(", ".join(names))
+    return found, lacking
 
 
-def _unit(metadata: Sequence[Mapping[str, Setting]], sides: tuple[list[int], list[int]], unit: str | None, key: Any) -> Any:
+def check_unit(metadata: Sequence[Mapping[str, Setting]], unit: str | None) -> None:
+    """Raises where there is no column of that name to count pairs by."""
+    known = list(dict.fromkeys(name for told in metadata for name in told))
+    if unit is not None and unit not in known:
+        raise InputError(f"There is no column {unit!r} to count pairs by{nearest(unit, known)} The metadata have: {', '.join(known) or 'none'}.")
+
+
+def _unit(metadata: Sequence[Mapping[str, Setting]], sides: Sides, unit: str | None, key: Any) -> Any:
     return key if unit is None else frozenset(metadata[place].get(unit) for side in sides for place in side)
 
 
-def _differences(figures: Figures, sides: Sequence[tuple[list[int], list[int]]], units: Sequence[Any]) -> list[dict[str, Any]]:
+def _differences(figures: Figures, sides: Sequence[Sides], units: Sequence[Any]) -> list[dict[str, Any]]:
     found = [{"detector": None, "target": None, "measure": "accuracy", **_mean(figures.accuracy, sides, units)}]
     for target in figures.means:
         for measure in MEASURES:
@@ -114,7 +120,7 @@ def _differences(figures: Figures, sides: Sequence[tuple[list[int], list[int]]],
     return [one for one in found if one["units"]]
 
 
-def _mean(values: Float[np.ndarray, " m"], sides: Sequence[tuple[list[int], list[int]]], units: Sequence[Any]) -> dict[str, Any]:
+def _mean(values: Float[np.ndarray, " m"], sides: Sequence[Sides], units: Sequence[Any]) -> dict[str, Any]:
     """The mean difference over units, each the mean of its pairs; pairs of which a figure is not there count not."""
     by_unit: dict[Any, list[float]] = {}
     for (before, after), unit in zip(sides, units, strict=True):

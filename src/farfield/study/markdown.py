@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farfield.report.render import escape
-from farfield.study.texts import Value, tables
+from farfield.study.texts import Value, beside, tables
 
 
 def markdown(value: Value) -> str:
@@ -13,9 +13,8 @@ def markdown(value: Value) -> str:
         lines += [f"**{escape(value['answer']['sentence'])}**", ""]
     for table in tables(value):
         lines += [f"## {escape(table.title)}", "", _line(table.heads), "|" + " --- |" * len(table.heads), *(_line(row) for row in table.rows), ""]
-    said = [*value["notes"], *value["without_pairs"]]
-    said.append("`study.csv` has every figure, `study.json` every test, correlation and effect as well.")
-    lines += [f"- {escape(note)}" for note in said[:-1]] + [f"- {said[-1]}", ""]
+    lines += [f"- {escape(note)}" for note in beside(value)]
+    lines += ["- `study.csv` has every figure, `study.json` every test, correlation and effect as well.", ""]
     return "\n".join(lines + ([f"    {value['command']}", ""] if value["command"] else []))
 
 

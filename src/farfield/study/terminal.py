@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from farfield.study.texts import Texts, Value, tables
+from farfield.study.texts import Texts, Value, beside, tables
 
 WIDE = 150  # columns from which every figure has room for its interval
 MOST = 12  # rows of a table on the terminal; the files have all
@@ -19,8 +19,7 @@ def shown(value: Value, width: int = 80) -> Group:
         parts += [Text(value["answer"]["sentence"], style="bold"), Text("")]
     for table in tables(value, width >= WIDE):
         parts += [_table(table), Text("")]
-    said = [*value["notes"], *value["without_pairs"]]
-    return Group(*parts, *(Text(note, style="dim") for note in said))
+    return Group(*parts, *(Text(note, style="dim") for note in beside(value)))
 
 
 def _table(one: Texts) -> Table:

@@ -46,6 +46,12 @@ def tables(value: Value, full: bool = True) -> list[Texts]:
     ]
 
 
+def beside(value: Value) -> list[str]:
+    """What stands beside the tables."""
+    alone = f"Effects, n/a: no two classifiers differ in one of these alone: {'; '.join(value['without_pairs'])}."
+    return [*value["notes"], *([alone] if value["without_pairs"] else [])]
+
+
 def around(figure: float | None, interval: Sequence[float] | None, digits: int = 1, full: bool = True) -> str:
     """A figure and its interval, or the farther end of that; `n/a` where there is none.
 

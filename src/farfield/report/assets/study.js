@@ -24,7 +24,7 @@ function showChoice() {
   byId("choice-box").hidden = !answer;
   if (!answer) return;
   const target = answer.target.replace(" OOD", "");
-  fill("choice-said", `By ${answer.detector}, one detector for all, chosen by its mean AUROC over the pool. “Of the first”: whether the AUROC is told apart from that of the first on the same pictures. On the front nobody is as accurate with as low an FPR.`);
+  fill("choice-said", `Percent, by ${answer.detector}: one detector for all, chosen by its mean AUROC over the pool. “Of the first”: whether the AUROC is told apart from that of the first on the same pictures. On the front nobody is as accurate with as low an FPR. “Own best” is the ${target} AUROC by the classifier’s own best detector, chosen on these very sets, so it flatters; “other sets’” is by the detector that has, for each set, the best mean AUROC on all the others.`);
   const apart = (line) => (line === answer.lines[0] ? "first" : line.p_holm === null ? "n/a" : answer.tied.includes(line.classifier) ? "not told apart" : `behind by ${shown(line.behind)}`);
   const others = Object.keys(answer.lines[0].others);
   const columns = [
@@ -35,11 +35,10 @@ function showChoice() {
     { key: "fpr", label: `${target} FPR`, number: true, value: (line) => -last(line.fpr === null ? null : -line.fpr), cell: (line) => figureAndEnds(line.fpr, line.fpr_interval) },
     { key: "front", label: "front", value: (line) => Number(line.front), down: true, cell: (line) => (line.front ? "on it" : "") },
     ...others.map((other) => ({ key: `fpr ${other}`, label: `${other.replace(" OOD", "")} FPR`, number: true, value: (line) => -last(line.others[other].fpr === null ? null : -line.others[other].fpr), cell: (line) => shown(line.others[other].fpr) })),
-    { key: "own", label: "own best", number: true, down: true, value: (line) => last(line.own.auroc), cell: (line) => [el("strong", {}, shown(line.own.auroc)), el("br"), el("small", { class: "quiet" }, line.own.detector)] },
-    { key: "elsewhere", label: "other sets’", number: true, down: true, value: (line) => last(line.elsewhere && line.elsewhere.auroc), cell: (line) => line.elsewhere ? [el("strong", {}, shown(line.elsewhere.auroc)), el("br"), el("small", { class: "quiet" }, [...new Set(Object.values(line.elsewhere.detectors))].join(", "))] : "n/a" },
+    { key: "own", label: "own best", down: true, value: (line) => last(line.own.auroc), cell: (line) => [el("strong", {}, shown(line.own.auroc)), el("br"), el("small", { class: "quiet" }, breakable(line.own.detector))] },
+    { key: "elsewhere", label: "other sets’", down: true, value: (line) => last(line.elsewhere && line.elsewhere.auroc), cell: (line) => line.elsewhere ? [el("strong", {}, shown(line.elsewhere.auroc)), el("br"), el("small", { class: "quiet" }, breakable([...new Set(Object.values(line.elsewhere.detectors))].join(", ")))] : "n/a" },
   ];
-  const caption = ["Classifiers, percent", el("small", {}, `“Own best” is the ${target} AUROC by the classifier’s own best detector, chosen on these very sets, so it flatters; “other sets’” is by the detector that has, for each set, the best mean AUROC on all the others.`)];
-  fill("choice", table("choice-table", columns, answer.lines, { caption, first: { key: "auroc" }, again: showChoice, attributes: (line) => (line === answer.lines[0] ? { class: "chosen" } : {}) }));
+  fill("choice", table("choice-table", columns, answer.lines, { first: { key: "auroc" }, again: showChoice, attributes: (line) => (line === answer.lines[0] ? { class: "chosen" } : {}) }));
 }
 
 // --- accuracy against figures ---------------------------------------------------------------------------------------------------------------
@@ -156,7 +155,7 @@ function showEffects() {
   const rows = [...pairs.values()];
   const caption = [`By ${chosen.detector}`, el("small", {}, "From one pair there is no interval. A change of FPR below 0 is for the better.")];
   fill("effects", rows.length ? table("effects-table", columns, rows, { caption, first: { key: "column" }, again: showEffects }) : el("p", {}, "No two classifiers differ in one column alone."));
-  fill("without", content.without_pairs.map((note) => el("li", {}, note)));
+  fill("without", content.without_pairs.length ? `No two classifiers differ in one of these alone: ${content.without_pairs.join("; ")}.` : "");
 }
 
 // --- the page -------------------------------------------------------------------------------------------------------------------------------
