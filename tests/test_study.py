@@ -299,6 +299,10 @@ def test_lists_tables_names_and_patterns(tmp_path: Path) -> None:
         None,
         0.3,
     )
+    (tmp_path / "named.csv").write_text("name,model\nmine,timm:resnet18.a1_in1k\n,glyphs-200-vit\n")
+    assert [(entry.name, entry.model) for entry in study.pool([str(tmp_path / "named.csv")])] == [
+        ("mine", "timm:resnet18.a1_in1k"), ("glyphs-200-vit", "glyphs-200-vit"),
+    ]  # fmt: skip
     assert [entry.name for entry in study.pool(["glyphs-200-vit", str(tmp_path / "run")])] == ["glyphs-200-vit", str(tmp_path / "run")]
     many = study.pool(["timm:vit_*augreg*"])
     assert len(many) > 20 and all("augreg" in entry.name and entry.name.startswith("timm:vit_") for entry in many)

@@ -27,7 +27,7 @@ from farfield.metrics.intervals import (
     share_interval,
     unpaired_placement_test,
 )
-from farfield.metrics.ranks import Ranking, blocks_needed, holm, ranking, runs, signed_rank
+from farfield.metrics.ranks import Ranking, blocks_needed, holm, ranking, signed_rank, tied_runs
 from farfield.metrics.values import (
     Placements,
     ap_id,
@@ -80,10 +80,10 @@ __all__ = [
     "relative_decrement",
     "rising",
     "roc_band",
-    "runs",
     "share_interval",
     "signed_rank",
     "threshold_at_tpr",
     "threshold_draws",
+    "tied_runs",
     "unpaired_placement_test",
 ]

@@ -105,11 +105,11 @@ def blocks_needed(k: int) -> int:
     return b
 
 
-def runs(order: Sequence[int], pairs: Float[np.ndarray, "k k"]) -> list[tuple[int, int]]:
+def tied_runs(order: Sequence[int], pairs: Float[np.ndarray, "k k"]) -> list[tuple[int, int]]:
     """Return the longest runs of neighbours, as first and last place in `order`, of which no two differ at 5 %; those of one alone are left out.
 
     >>> pairs = np.array([[1.0, 0.5, 0.01], [0.5, 1.0, 0.5], [0.01, 0.5, 1.0]])
-    >>> runs([0, 1, 2], pairs)
+    >>> tied_runs([0, 1, 2], pairs)
     [(0, 1), (1, 2)]
     """
     found: list[tuple[int, int]] = []

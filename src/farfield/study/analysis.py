@@ -74,7 +74,7 @@ def ranked(figures: Figures, measure: str, target: str) -> dict[str, Any]:
             for i in order
         ],
         "friedman_p": found.p_value,
-        "runs": [] if found.pairs is None else [list(run) for run in metrics.runs(order, found.pairs)],
+        "runs": [] if found.pairs is None else [list(run) for run in metrics.tied_runs(order, found.pairs)],
         "needed": found.needed,
         "tested": found.pairs is not None,
     }

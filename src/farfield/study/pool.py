@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from farfield.errors import InputError, nearest
 from farfield.models.zoo import augreg
 
-MODEL = "model"  # the column of a CSV file that names the classifier
+MODEL, NAME = "model", "name"  # columns of a CSV file: what the classifier is, and, where there is such a column, what tables call it
 LISTS = (".csv", ".txt", ".lst")
 NONE = "none"  # of an option that a recipe's objective does not have
 DROPPED = ("name", "file")  # columns of the zoo's table that name a model and do not say how it was trained
@@ -44,7 +44,7 @@ def pool(texts: Sequence[str]) -> list[Entry]:
 
     Args:
         texts: each a name that `Classifier.load` takes, `timm:` and a pattern with `*`, `?` or `[`, a text file with a name a line, a CSV file with a
-            column `model`, a run, or a folder of runs.
+            column `model` (and `name`, where tables are to call it otherwise), a run, or a folder of runs.
 
     Raises:
         InputError: for a file that cannot be read, one without the column, a pattern or folder with nothing in it, and a name that is there twice.
@@ -155,12 +155,10 @@ def _csv(path: Path) -> Iterable[Entry]:
         if None in row or not cells[MODEL]:
             wrong = "more cells than the header" if None in row else f"nothing in the column `{MODEL}`"
             raise InputError(f"{path} has {wrong} in line {number}. Mend that line.")
-        mine = {name: read(value) for name, value in cells.items() if name != MODEL}
-        found += [
-            Entry(one.name, one.model, {**one.metadata, **mine})
-            for each in _named(_beside(path, cells[MODEL]))
-            for one in [_renamed(each, cells[MODEL])]
-        ]
+        mine, called = {name: read(value) for name, value in cells.items() if name not in (MODEL, NAME)}, cells.get(NAME) or cells[MODEL]
+        for each in _named(_beside(path, cells[MODEL])):
+            one = Entry(called, each.model, each.metadata) if cells.get(NAME) else _renamed(each, called)
+            found.append(Entry(one.name, one.model, {**one.metadata, **mine}))
     return found
 
 
