@@ -74,6 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(n):
             made = np.clip(level + 30 * random.standard_normal((8, 8, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(made).save(folder / name / f"{i}.png")
+    np.savez(folder / "given.npz", logits=np.zeros((4, 2), dtype=np.float32))
     (folder / "some_nets.py").write_text(NETS)
     (folder / "pool.csv").write_text("model,width\npython:some_nets:one,1\npython:some_nets:two,2\n")
     (folder / "all.csv").write_text(
@@ -176,9 +177,10 @@ def test_the_embedded_suite_with_a_classifier_that_ships(typed: Callable[..., Sa
         (("pool.csv", "--near", "a=b"), "--near goes with your own data, which needs --id-test too."),
         (("pool.csv", "--id-test", "nowhere", "--near", "a=birds"), "nowhere"),
         (("pool.csv", "--id-test", "test"), "There is no OOD data to tell the ID data from"),
+        (("pool.csv", "--id-test", "test", "--near", "given=given.npz"), "A study runs classifiers over pictures, and what one said of given was given. Give pictures."),
         (("pool.csv", *OWN, "--suite", "glyphs-200"), "--suite and --id-test exclude each other"),
         (("pool.csv", "--detector", "enrgy"), "did you mean 'energy'?"),
-        (("pool.csv", *OWN, "--unit", "depth", *TWO, "--out", "unit"), "There is no column 'depth' to count pairs by. The metadata have: width."),
+        (("pool.csv", *OWN, "--unit", "depth", *TWO, "--out", "unit"), "There is no column 'depth' to count pairs by; did you mean 'width'? The metadata have: width."),
         (("pool.csv", "--device", "cuda:99"), "There is no device 'cuda:99' here"),
         (("pool.csv", "--out", "pool.csv/x"), "The folder pool.csv/x cannot be made"),
         (("python:some_nets:nan", "python:some_nets:other", *OWN, *TWO, "--out", "none"), "None of 2 classifiers worked. python:some_nets:nan: `logits` has NaN"),

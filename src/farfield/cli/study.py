@@ -28,6 +28,7 @@ from farfield.cli.app import (
     talk,
 )
 from farfield.cli.bench import Given, check_suites, own_jobs, suite_jobs, suite_names, suite_of
+from farfield.errors import InputError
 
 SAME = (
     "suite",
@@ -43,7 +44,6 @@ SAME = (
     "preprocess",
     "random_weights",
     "limit",
-    "strict",
 )
 
 
@@ -126,9 +126,15 @@ def study(
 
 def _data(options: Mapping[str, Any], device: str) -> Callable[[str], Sequence[Any]]:
     """From a classifier to the suite and it; raises, before any is loaded, where the data are at fault."""
+    from farfield.outputs import Outputs
+    from farfield.store import Stored
+
     given = Given(options)
     if given.text("id_test"):
-        own_jobs(Given({key: value for key, value in options.items() if key not in ("preprocess", "random_weights")}), device)
+        ((suite, _),) = own_jobs(Given({key: value for key, value in options.items() if key not in ("preprocess", "random_weights")}), device)
+        loads = {**suite.splits, **{ood.name: ood.load for ood in suite.ood}}
+        if told := next((name for name, load in loads.items() if isinstance(load(), Outputs | Stored)), None):
+            raise InputError(f"A study runs classifiers over pictures, and what one said of {told} was given. Give pictures.")
         return lambda model: own_jobs(Given({**options, "model": [model]}), device)
     check_suites(given)
     for suite in suite_names(given):

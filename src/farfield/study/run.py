@@ -7,7 +7,8 @@ import gc
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,13 +145,22 @@ def _judged(
 
 def _finite(results: benchmark.Results, out: Path) -> bool:
     """Whether the logits on the ID test data are numbers: a detector of features alone would not notice, and the accuracy would mean nothing."""
-    mine = {entry["fingerprint"] for entry in results.classifiers}
-    for folder in stores(out / "store"):
-        facts = facts_of(folder)
-        if facts["fingerprint"] in mine and facts["about"].get("data") == "test":
-            logits = (chunk.logits for chunk in Stored.open(folder))
+    for stored in _stored(out, {entry["fingerprint"] for entry in results.classifiers}):
+        if facts_of(stored.folder)["about"].get("data") == "test":
+            logits = (chunk.logits for chunk in stored)
             return all(one is None or bool(torch.isfinite(one).all()) for one in logits)
     return True
+
+
+def _stored(out: Path, fingerprints: Container[str]) -> Iterator[Stored]:
+    """What some classifiers said, as it is stored; what cannot be read is passed over."""
+    for folder in stores(out / "store"):
+        try:
+            stored = Stored.open(folder)
+        except InputError:
+            continue
+        if stored.fingerprint in fingerprints:
+            yield stored
 
 
 def reason_of(error: BaseException) -> str:
@@ -275,10 +285,6 @@ def _put(path: Path, value: dict[str, Any]) -> None:
 def _tidy(out: Path, done: Done) -> None:
     """Removes what a classifier said of every picture: its scores and figures stay, and hundreds of classifiers would fill any disk."""
     assert done.results is not None
-    mine = {entry["fingerprint"] for entry in done.results["classifiers"]}
-    for folder in stores(out / "store"):
-        try:
-            if facts_of(folder)["fingerprint"] in mine:
-                Stored.open(folder).remove()
-        except (OSError, InputError):
-            continue  # somebody else's, or in use: it costs room and nothing else
+    for stored in _stored(out, {entry["fingerprint"] for entry in done.results["classifiers"]}):
+        with suppress(OSError):  # in use: it costs room and nothing else
+            stored.remove()

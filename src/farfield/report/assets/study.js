@@ -103,7 +103,7 @@ function showCorrelations() {
       cell: (detector) => [...figureAndEnds(of(detector, target).spearman, of(detector, target).spearman_interval, 2), el("br"), el("small", { class: "quiet" }, `Pearson ${shown(of(detector, target).pearson, 2)}`)],
     })),
   ];
-  const caption = [`Rank correlation of ID accuracy with ${HEADS[chosen.measure]}`, el("small", {}, "Spearman’s, with 95 % intervals over classifiers, and Pearson’s. A good detector’s FPR falls as accuracy rises.")];
+  const caption = `Correlation of ID accuracy with ${HEADS[chosen.measure]}`;
   fill("correlations", table("correlations-table", columns, content.detectors, { caption, first: { key: "detector" }, again: showCorrelations }));
 }
 
@@ -153,7 +153,7 @@ function showEffects() {
     })),
   ];
   const rows = [...pairs.values()];
-  const caption = [`By ${chosen.detector}`, el("small", {}, "From one pair there is no interval. A change of FPR below 0 is for the better.")];
+  const caption = `By ${chosen.detector}`;
   fill("effects", rows.length ? table("effects-table", columns, rows, { caption, first: { key: "column" }, again: showEffects }) : el("p", {}, "No two classifiers differ in one column alone."));
   fill("without", content.without_pairs.length ? `No two classifiers differ in one of these alone: ${content.without_pairs.join("; ")}.` : "");
 }
