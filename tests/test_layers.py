@@ -29,7 +29,7 @@ LEVELS: list[dict[str, set[str]]] = [
     {"benchmark": {"inputs"}, "testing": set(), "inputs": set(), "choose": {"benchmark", "inputs"}, "recipes": {"inputs"}, "overlap": set()},
     {"diagnose": set()},
     {"report": set(), "compare": set()},
-    {"reproduce": set()},
+    {"reproduce": set(), "study": set()},
     {"cli": set(), "__main__": {"cli"}},
 ]
 # The package's own front door: imported for its version alone, and importing whatever it re-exports.

@@ -100,11 +100,8 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
                     found += _differences(one, other, suite, (first, second), detector, mine, theirs)
     if not found:
         raise InputError(f"{one.path} and {other.path} have no detector and set in common for a classifier of the same name.")
-    order = sorted(range(len(found)), key=lambda i: found[i].p_value)
-    worst = 0.0
-    for rank, i in enumerate(order):  # Holm: the k-th smallest times the number of those not yet decided, never falling
-        worst = max(worst, min(1.0, found[i].p_value * (len(found) - rank)))
-        found[i].p_holm, found[i].real = worst, worst < SIGNIFICANT
+    for difference, corrected in zip(found, metrics.holm([each.p_value for each in found]), strict=True):
+        difference.p_holm, difference.real = corrected, corrected < SIGNIFICANT
     return Comparison(found, sorted(lines[0] - lines[1]), sorted(lines[1] - lines[0]))
 
 

@@ -13,6 +13,7 @@ from farfield.cli import (  # the commands, which register themselves
     reports,
     reproduce,
     stores,
+    study,
     train,
     tune,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "reports",
     "reproduce",
     "stores",
+    "study",
     "train",
     "tune",
 ]

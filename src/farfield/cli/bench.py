@@ -246,34 +246,53 @@ def _as_published(classifier: Any, preprocess: str) -> Any:
 
 def suite_jobs(given: Given, device: str) -> list[tuple[Any, list[Any]]]:
     """Suites by name or file, each with its classifiers."""
+    check_suites(given)
+    return [_suite_job(given, name, device) for name in suite_names(given)]
+
+
+def suite_names(given: Given) -> Sequence[str]:
+    """The suites that are named, or the embedded one."""
+    return given.several("suite") or ["glyphs-200"]
+
+
+def check_suites(given: Given) -> None:
+    """Raises where an option does not go with suites."""
     from farfield.data import suites
 
     for option in ("id_train", "id_cal", *GROUPS, "class_map", "name"):
         if option in given.options:
             raise InputError(f"--{option.replace('_', '-')} goes with your own data, which needs --id-test too.")
-    names = given.several("suite") or ["glyphs-200"]
-    if given.path("root") is not None and (drawn := [name for name in names if name in suites.SUITES]):
+    if given.path("root") is not None and (drawn := [name for name in suite_names(given) if name in suites.SUITES]):
         raise InputError(f"--root is where a suite's data lie, and {drawn[0]} is drawn on the spot. Leave it out.")
-    return [_suite_job(given, name, device) for name in names]
 
 
 def _suite_job(given: Given, name: str, device: str) -> tuple[Any, list[Any]]:
-    from farfield import inputs, models
+    from farfield import models
     from farfield.data import suites
 
-    chosen = suites.load(name, given.path("root"))
-    preprocess = None
     models_named = given.several("model")
-    if name in suites.SUITES:
-        models_named = models_named or [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
-    else:
+    if not models_named and name in suites.SUITES:
+        models_named = [shipped for shipped in models.SHIPPED if shipped.startswith(f"{name}-")]
+    elif not models_named:
+        found = suites.definition(name)
+        classes = len(suites.load(name, given.path("root")).classes)
+        meant = f": {found.models.rstrip('.')}" if found.models else f" of its {classes} classes"
+        raise InputError(f"{found.name} needs a classifier{meant}. Name one with --model.")
+    suite, preprocess = suite_of(given, name)
+    return suite, _classifiers(given, models_named, device, preprocess)
+
+
+def suite_of(given: Given, name: str) -> tuple[Suite, str | None]:
+    """A suite by name or file, and the preprocessing it was published with; its sets are there."""
+    from farfield import inputs
+    from farfield.data import suites
+
+    chosen, preprocess = suites.load(name, given.path("root")), None
+    if name not in suites.SUITES:
         found = suites.definition(name)
         preprocess = found.preprocess
-        if not models_named:
-            meant = f": {found.models.rstrip('.')}" if found.models else f" of its {len(chosen.classes)} classes"
-            raise InputError(f"{found.name} needs a classifier{meant}. Name one with --model.")
         _check_there(name, found, suites.place(found, given.path("root")))
-    return inputs.limited_suite(chosen, given.options.get("limit")), _classifiers(given, models_named, device, preprocess)
+    return inputs.limited_suite(chosen, given.options.get("limit")), preprocess
 
 
 def _check_there(name: str, found: Any, root: Path) -> None:

@@ -7,6 +7,7 @@ of several OOD sets that share the ID images, with one `clusters` array, or None
 """
 
 from farfield.metrics.acceptance import Acceptance, acceptance, paired_acceptance_test, paired_fpr_test, threshold_draws
+from farfield.metrics.correlation import correlations, mean_and_interval
 from farfield.metrics.decrement import decrement_gap, predicted_auroc, relative_decrement
 from farfield.metrics.intervals import (
     Interval,
@@ -27,6 +28,7 @@ from farfield.metrics.intervals import (
     unpaired_placement_test,
 )
 from farfield.metrics.linked import Linked, linked_auroc, linked_test
+from farfield.metrics.ranks import Ranking, blocks_needed, holm, ranking, signed_rank, tied_runs
 from farfield.metrics.values import (
     Placements,
     ap_id,
@@ -47,6 +49,7 @@ __all__ = [
     "Linked",
     "PairedTest",
     "Placements",
+    "Ranking",
     "acceptance",
     "ap_id",
     "ap_interval",
@@ -55,14 +58,18 @@ __all__ = [
     "aupr_trapezoid_ood",
     "auroc",
     "auroc_interval",
+    "blocks_needed",
+    "correlations",
     "decrement_gap",
     "fpr_at_95_tpr_id",
     "fpr_at_95_tpr_ood",
     "fpr_at_tpr_id",
     "fpr_interval",
     "fpr_ood_interval",
+    "holm",
     "linked_auroc",
     "linked_test",
+    "mean_and_interval",
     "mean_auroc_interval",
     "mean_fpr_interval",
     "paired_acceptance_test",
@@ -73,11 +80,14 @@ __all__ = [
     "placements",
     "predicted_auroc",
     "proportion_interval",
+    "ranking",
     "relative_decrement",
     "rising",
     "roc_band",
     "share_interval",
+    "signed_rank",
     "threshold_at_tpr",
     "threshold_draws",
+    "tied_runs",
     "unpaired_placement_test",
 ]

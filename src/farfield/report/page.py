@@ -15,7 +15,7 @@ from farfield.report.model import model
 from farfield.report.render import Value, put_text
 
 ASSETS = Path(__file__).with_name("assets")
-TITLES = {"page": "report", "run": "training run", "experiment": "experiment", "diagnosis": "diagnosis"}
+TITLES = {"page": "report", "run": "training run", "experiment": "experiment", "diagnosis": "diagnosis", "study": "study"}
 
 
 def page(results: Value, folder: str | Path | None = None, progress: Progress | None = None) -> str:

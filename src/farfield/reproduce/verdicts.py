@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from scipy import stats
-
+from farfield import metrics
 from farfield.reproduce.base import Cells, Claim, Key, Record
 
 LEVEL = 0.95
@@ -76,13 +74,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     >>> over_seeds([1.0, 2.0, 3.0])  # doctest: +ELLIPSIS
     Estimate(value=2.0, interval=(-0.484..., 4.484...), seeds=3)
     """
-    if not values:
-        raise ValueError("There is nothing to take the mean of.")
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return Estimate(mean, None, n)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return Estimate(mean, (mean - half, mean + half), n)
+    mean, interval = metrics.mean_and_interval(values, LEVEL)
+    return Estimate(mean, None if interval is None else (interval.low, interval.high), len(values))
 
 
 def verdicts(claims: Sequence[Claim], records: Sequence[Record], published: Sequence[Record]) -> list[Verdict]:

@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 from scipy.stats import rankdata
 
-from farfield import recipes
+from farfield import metrics, recipes
 from farfield.classifier import Classifier
 from farfield.reproduce.base import Cell, Cells, Claim, Experiment, Key, Plot, Record
 from farfield.reproduce.keep import once
 from farfield.reproduce.networks import slug
 from farfield.reproduce.pool import MEMBERS, Member, Pool, pairs, published
 from farfield.reproduce.stage import Network, Stage
-from farfield.reproduce.study import ID, KINDS, METHODS, NEAR, UNIT, correlations, gathered, judged, labels, look, on, upper_half
+from farfield.reproduce.study import ID, KINDS, METHODS, NEAR, UNIT, gathered, judged, labels, look, on, upper_half
 from farfield.reproduce.verdicts import Estimate, over_seeds
 
 PAPER = "Mueller and Hein, 2024"
@@ -91,9 +91,9 @@ def _correlated(stage: Stage) -> Iterable[Record]:
         figures = columns(stage, some)
         for method in METHODS.values() if len(some) > 3 else ():
             accuracy, (near, unit) = figures[ID, "accuracy"], (figures[on(method, kind), "fpr"] for kind in KINDS)
-            found.append(Record((group, CORRELATION, on(method, NEAR)), *correlations(accuracy, near)))
-            found.append(Record((group, CORRELATION, on(method, UNIT)), *correlations(accuracy, unit)))
-            found.append(Record((group, CORRELATION, on(method, DIFFERENCE)), *correlations(accuracy, unit, near)))
+            found.append(Record((group, CORRELATION, on(method, NEAR)), *metrics.correlations(accuracy, near)))
+            found.append(Record((group, CORRELATION, on(method, UNIT)), *metrics.correlations(accuracy, unit)))
+            found.append(Record((group, CORRELATION, on(method, DIFFERENCE)), *metrics.correlations(accuracy, unit, near)))
     return [record for record in found if record.values]
 
 

@@ -78,3 +78,29 @@ function facts(caption, heads, rows) {
   return el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: numbers(i) }, head)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: numbers(i) }, cell))))));
 }
+
+// The longest runs of rows, from one to another, in which no two can be told apart.
+function runs(sorted, tied) {
+  const found = [];
+  for (let from = 0; from < sorted.length; from++) {
+    let to = from;
+    while (to + 1 < sorted.length && sorted.slice(from, to + 1).every((one) => tied(one, sorted[to + 1]))) to++;
+    if (to > from && !found.some((run) => run.to >= to)) found.push({ from, to });
+  }
+  const ends = []; // of each lane, so that brackets that overlap stand side by side
+  for (const run of found) {
+    const lane = ends.findIndex((end) => end < run.from);
+    run.lane = lane < 0 ? ends.length : lane;
+    ends[run.lane] = run.to;
+  }
+  return found;
+}
+
+function rankCell(rank, brackets, sorted, i) {
+  const mine = brackets.filter((run) => run.from <= i && i <= run.to);
+  const lanes = 1 + Math.max(-1, ...brackets.map((run) => run.lane));
+  const ties = mine.map((run) => el("i", { class: `tie ${i === run.from ? "tie-first" : i === run.to ? "tie-last" : "tie-middle"}`, style: { left: `${0.15 + 0.5 * run.lane}rem` } }));
+  const names = [...new Set(mine.flatMap((run) => sorted.slice(run.from, run.to + 1)))].filter((each) => each !== sorted[i]).map((each) => each.name);
+  const said = names.length ? el("span", { class: "hidden" }, `, not told apart from ${names.join(" and ")}`) : null;
+  return el("td", { class: "rank", style: { "padding-left": `${0.3 + 0.5 * lanes}rem` } }, ties, rank || "", said);
+}

@@ -1,13 +1,8 @@
 // The page of an experiment.
 
 const content = JSON.parse(byId("content").textContent);
-const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
-const COLOURS = 8; // in the style, as --s1 to --s8
 const figure = content.plot;
-const look = (series) => {
-  const i = figure.series.indexOf(series);
-  return { colour: `var(--s${1 + (i % COLOURS)})`, shape: SHAPES[(i + 3 * Math.floor(i / COLOURS)) % SHAPES.length] }; // a pair of their own for the first 64
-};
+const look = (series) => dress(figure.series.indexOf(series));
 const named = (series, text) => (series ? `${series} ${text}` : text);
 const place = (x) => (figure.numeric ? String(Number(x.toPrecision(5))) : x);
 
@@ -72,18 +67,7 @@ function panelOf(panel) {
   return el("div", { class: "card" }, heading && el("h3", {}, heading), plot(spoken, spec, scatter ? stops.map((point) => point.x) : stops, says, () => null));
 }
 
-const OUTLINES = { circle: "M6,1.5a4.5,4.5 0 1,0 .01,0Z", square: "M2,2h8v8h-8Z", "triangle-up": "M6,1L11,10.5H1Z", diamond: "M6,.5L11,6L6,11.5L1,6Z", cross: "M4.3,1h3.4v3.3H11v3.4H7.7V11H4.3V7.7H1V4.3h3.3Z", "triangle-down": "M1,1.5H11L6,11Z", "triangle-right": "M1.5,1L11,6L1.5,11Z", "triangle-left": "M10.5,1L1,6L10.5,11Z" };
-
-function swatch(series) {
-  const { colour, shape } = look(series);
-  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const path = made.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-  made.setAttribute("viewBox", "0 0 12 12");
-  made.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", OUTLINES[figure.kind === "bars" ? "square" : shape]);
-  path.style.fill = colour;
-  return made;
-}
+const swatch = (series) => swatchOf(figure.kind === "bars" ? { ...look(series), shape: "square" } : look(series));
 
 function showPlot() {
   byId("plot-box").hidden = !figure;

@@ -19,6 +19,22 @@ const CUT = { // the threshold of the slider
 };
 const at = (mark) => ({ transform: [{ filter: "datum.i === at" }], ...mark });
 
+// The marks of series: a colour and a shape, a pair of their own for the first 64.
+const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
+const COLOURS = 8; // in the style, as --s1 to --s8
+const OUTLINES = { circle: "M6,1.5a4.5,4.5 0 1,0 .01,0Z", square: "M2,2h8v8h-8Z", "triangle-up": "M6,1L11,10.5H1Z", diamond: "M6,.5L11,6L6,11.5L1,6Z", cross: "M4.3,1h3.4v3.3H11v3.4H7.7V11H4.3V7.7H1V4.3h3.3Z", "triangle-down": "M1,1.5H11L6,11Z", "triangle-right": "M1.5,1L11,6L1.5,11Z", "triangle-left": "M10.5,1L1,6L10.5,11Z" };
+const dress = (i) => ({ colour: `var(--s${1 + (i % COLOURS)})`, shape: SHAPES[(i + 3 * Math.floor(i / COLOURS)) % SHAPES.length] });
+
+function swatchOf({ colour, shape }) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = made.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "path"));
+  made.setAttribute("viewBox", "0 0 12 12");
+  made.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", OUTLINES[shape]);
+  path.style.fill = colour;
+  return made;
+}
+
 function histogram(bins, [from, to]) {
   const x = { type: "quantitative", scale: { domain: [from, to], nice: false, zero: false }, title: "score" };
   const y = { type: "quantitative", title: "% of the set", axis: { format: ".3~r" } };
@@ -61,8 +77,8 @@ const widths = new ResizeObserver((entries) => {
 });
 
 // A place for a plot that is drawn when it comes into sight. `xs` are where its points are, `says(i)` is the text for point i and, for -1,
-// for none; `cut()` is where the threshold is.
-function plot(label, spec, xs, says, cut) {
+// for none; `cut()` is where the threshold is. With `ys` the point nearest to the pointer is meant, without the nearest along x.
+function plot(label, spec, xs, says, cut, ys) {
   const readout = el("p", { class: "readout" }, says(-1));
   const frame = el("div", { class: "frame", tabindex: "0", role: "group", "aria-roledescription": "plot", "aria-label": `${label}. Arrow keys move along it.` });
   let point = -1;
@@ -76,7 +92,8 @@ function plot(label, spec, xs, says, cut) {
     if (!frame.view) return;
     const box = frame.querySelector("svg").getBoundingClientRect();
     const [scale, there] = [frame.view.scale("x"), event.clientX - box.left - frame.view.origin()[0]];
-    const far = xs.map((x) => Math.abs(scale(x) + (scale.bandwidth ? scale.bandwidth() / 2 : 0) - there));
+    const aside = (i) => (ys ? frame.view.scale("y")(ys[i]) - (event.clientY - box.top - frame.view.origin()[1]) : 0);
+    const far = xs.map((x, i) => Math.hypot(scale(x) + (scale.bandwidth ? scale.bandwidth() / 2 : 0) - there, aside(i)));
     go(far.indexOf(Math.min(...far)));
   });
   frame.addEventListener("pointerleave", () => go(-1));
