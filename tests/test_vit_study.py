@@ -21,13 +21,14 @@ from farfield import models
 from farfield.data import suites
 from farfield.data.images import Images, OODSet, Suite
 from farfield.errors import InputError
+from farfield.metrics import correlations
 from farfield.reproduce import EXPERIMENTS, Stage, run, vit
 from farfield.reproduce.base import Claim, Record
 from farfield.reproduce.keep import once
 from farfield.reproduce.networks import SHIPPED, Networks, slug
 from farfield.reproduce.pool import MEMBERS, PRETRAININGS, RATES, Member, Pool, pairs, published
 from farfield.reproduce.stage import Network
-from farfield.reproduce.study import DRAWS, METHODS, NEAR, UNIT, correlations, failed, figures_of, gathered, judged, labels, on, pieces, upper_half
+from farfield.reproduce.study import DRAWS, METHODS, NEAR, UNIT, failed, figures_of, gathered, judged, labels, on, pieces, upper_half
 from farfield.reproduce.verdicts import verdicts
 
 ROOT = Path(__file__).parents[1]
