@@ -64,8 +64,13 @@ class Images:
         """The pictures and labels at `indices`, without a Python loop over them."""
         return self.images[indices], self.labels[indices]
 
-    def only(self, rows: Int64[Tensor, " m"]) -> Images:
-        """Some of the pictures."""
+    def only(self, rows: Sequence[int] | Int64[Tensor, " m"]) -> Images:
+        """Some of the pictures, by row.
+
+        >>> Images("three", torch.zeros(3, 3, 4, 4, dtype=torch.uint8), torch.arange(3)).only([0, 2]).labels
+        tensor([0, 2])
+        """
+        rows = torch.as_tensor(rows, dtype=torch.int64)
         clusters = None if self.clusters is None else self.clusters[rows]
         return Images(self.name, self.images[rows], self.labels[rows], clusters, kept_parts(self.parts, rows))
 
