@@ -125,12 +125,14 @@ def side_of(classifier: Any) -> int:
 
 def _named_sets(texts: list[str], root: Path | None) -> dict[str, Any]:
     from farfield import inputs
+    from farfield.diagnose.case import check_names
 
     found: dict[str, Any] = {}
     for text in texts:
         name, place = named("ood", text)
-        if name in found or name in ("train", "test"):
-            raise InputError(f"There are two sets called {name!r}. Give each a name of its own, other than train and test.")
+        check_names([name])
+        if name in found:
+            raise InputError(f"There are two sets called {name!r}. Give each a name of its own.")
         found[name] = inputs.open_data(place, name=name, root=root)
     return found
 
