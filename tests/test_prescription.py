@@ -96,12 +96,19 @@ def test_what_was_not_tried_has_no_gain(work: Work) -> None:
 def test_commands_are_whole(work: Work) -> None:
     found = by_name(prescribe(work, trial()))
     best = work.case.recommendation.best
-    assert found["another detector"].command.startswith("farfield fit --model 'my model' --id-train photos/train --id-cal photos/test --detector")
-    assert best in found["another detector"].command
+    assert best != "temperature"  # it would be given the held-out data, which `fit` refuses of a detector that does not calibrate
+    assert found["another detector"].command.startswith(f"farfield fit --model 'my model' --id-train photos/train --detector {best} --out")
+    assert " --id-train photos/train --id-cal photos/test --detector temperature --out" in found["temperature"].command
     assert found["AugDelete"].command == "farfield finetune augdelete --model 'my model' --data photos/train --out NEW"
     assert found["AugRevise"].command == "farfield train --recipe augrevise --model python:mine:net --data photos/train --out NEW"
     suite = by_name(prescribe(work, trial(given={"--suite": "glyphs-200"})))
     assert "MODEL" not in fix(work, [remedy("c", (0.01, 0.1))], trial=trial()).said
+    again = fix(work, [remedy("c", (0.01, 0.1), model="there")], trial=replace(trial(), options={"--weights": "mine", "--class-map": "map.txt"})).said
+    assert again.endswith("Next: farfield diagnose there --id-train photos/train --id-test photos/test --class-map map.txt.")
+    grouped = trial().data
+    assert found["MOS head"].command == "farfield finetune mos --groups kmeans --model 'my model' --data photos/train --out NEW"
+    known = prescribe(work, replace(trial(), data=replace(grouped, taxonomy={"a": (0, 1, 2), "b": (3, 4, 5)})))
+    assert by_name(known)["MOS head"].command == "farfield finetune mos --model 'my model' --data photos/train --out NEW"
     assert suite["another detector"].command == f"farfield bench --suite glyphs-200 --model 'my model' --detector {best}"
 
 
@@ -124,7 +131,10 @@ def test_commands_read_the_classifier_and_its_data_as_they_were_read() -> None:
     assert own.detecting("knn").endswith("--detector knn --out knn.safetensors --weights 'my weights' --class-map map.txt")
     assert own.training("finetune", "sft", "--model", own.model).endswith("--out NEW --weights 'my weights' --class-map map.txt")
     assert own.training("train", "--model", own.source).endswith("--out NEW --class-map map.txt")  # from random weights
-    assert own.filled("farfield score d PICTURES --model MODEL") == "farfield score d PICTURES --model 'my model' --weights 'my weights' --class-map map.txt"
+    assert (
+        own.filled("farfield score d PICTURES --model MODEL")
+        == "farfield score d PICTURES --model 'my model' --weights 'my weights' --class-map map.txt"
+    )
     again = "farfield diagnose MODEL --id-train TRAIN --id-test HELD_OUT --class-map CLASSES.json"
     assert own.filled(again).endswith("--class-map CLASSES.json --weights 'my weights'") and own.filled("") == ""
     assert trial(given={"--suite": "glyphs-200"}).filled(again) == "farfield diagnose 'my model' --suite glyphs-200 --class-map CLASSES.json"
@@ -234,7 +244,9 @@ def test_a_recipe_is_run_and_judged(work: Work, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_what_was_tried_on_another_classifier_is_not_taken_for_it(work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(recipes.RECIPES, "sft", replace(recipes.RECIPES["sft"], recipe=replace(recipes.RECIPES["sft"].recipe, steps=2, batch_size=16)))
+    monkeypatch.setitem(
+        recipes.RECIPES, "sft", replace(recipes.RECIPES["sft"], recipe=replace(recipes.RECIPES["sft"].recipe, steps=2, batch_size=16))
+    )
     monkeypatch.setattr(Classifier, "load", classmethod(lambda cls, text: reference()))
     other = classifier()
     with torch.no_grad():

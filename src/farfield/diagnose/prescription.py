@@ -21,7 +21,7 @@ from farfield.choose import Comparison, Figure, Material, compare
 from farfield.choose.comparison import figure
 from farfield.classifier import Classifier
 from farfield.collect import collect
-from farfield.detectors.compose import fit_taps_of, fitted
+from farfield.detectors.compose import calibrated, fit_taps_of, fitted
 from farfield.diagnose.case import Work
 from farfield.errors import InputError
 from farfield.identity import hash_of
@@ -96,12 +96,13 @@ class Trial:
     given: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
 
-    def detecting(self, detector: str) -> str:
-        """The command that gives a person this detector."""
+    def detecting(self, detector: str, calibrates: bool = False) -> str:
+        """The command that gives a person this detector; of the data held out where it calibrates, which `fit` refuses of others."""
         if "--suite" in self.given:
             words = ["bench", *_words(self.given), "--model", self.model, "--detector", detector]
         else:
-            data = [word for option, value in self.given.items() for word in ("--id-train" if option == "--id-train" else "--id-cal", value)]
+            mine = {"--id-train" if option == "--id-train" else "--id-cal": value for option, value in self.given.items()}
+            data = _words({option: value for option, value in mine.items() if option == "--id-train" or calibrates})
             words = ["fit", "--model", self.model, *data, "--detector", detector, "--out", f"{slug(detector)}.safetensors"]
         return shlex.join(["farfield", *words, *_words(self.options)])
 
@@ -173,7 +174,7 @@ def _another_detector(work: Work, trial: Trial) -> list[Remedy]:
     best, current = work.case.recommendation.best, work.case.current
     if best == current:
         return []
-    remedy = Remedy("another detector", "free", f"`{best}` in place of `{current}`.", trial.detecting(best))
+    remedy = Remedy("another detector", "free", f"`{best}` in place of `{current}`.", trial.detecting(best, calibrated(work.fitters[best])))
     return [_measured(work, remedy, work.comparison, best)]
 
 
@@ -181,7 +182,7 @@ def _temperature(work: Work, trial: Trial) -> list[Remedy]:
     if "temperature" not in work.comparison.pieces or work.case.current == "temperature":
         return []
     said = "One number that logits are divided by, found on ID pictures, so that probabilities say how often they are right."
-    remedy = Remedy("temperature", "seconds", said, trial.detecting("temperature"))
+    remedy = Remedy("temperature", "seconds", said, trial.detecting("temperature", calibrates=True))
     return [_measured(work, remedy, work.comparison, "temperature")]
 
 
@@ -199,7 +200,13 @@ def _measured(work: Work, remedy: Remedy, after: Comparison, detector: str) -> R
 def _folder(work: Work, trial: Trial, name: str) -> Path:
     """Where a remedy's run is kept: each classifier with its data has one of its own, so that no other's is taken for it, or gone on with."""
     train = work.case.train
-    facts = (work.case.classifier.fingerprint(), train.folder.name if isinstance(train, Stored) else "", trial.source, trial.model, dict(trial.data.told))
+    facts = (
+        work.case.classifier.fingerprint(),
+        train.folder.name if isinstance(train, Stored) else "",
+        trial.source,
+        trial.model,
+        dict(trial.data.told),
+    )
     return work.out / "tried" / f"{name}-{hash_of(*facts)[:8]}"
 
 
@@ -250,7 +257,8 @@ def _finetuned(work: Work, trial: Trial, name: str) -> Remedy:
         "mos": ("MOS head", "A softmax in each of several groups of classes, on the features as they are; its detector is `mos`."),
     }
     title, said = says[name]
-    remedy = Remedy(title, "minutes", said, trial.training("finetune", name, "--model", trial.model))
+    groups = () if name != "mos" or trial.data.taxonomy else ("--groups", "kmeans")  # as they are tried here
+    remedy = Remedy(title, "minutes", said, trial.training("finetune", name, *groups, "--model", trial.model))
     if work.case.classifier.head is None:
         return replace(remedy, note="The classifier has no linear head.")
     if name not in trial.names:
@@ -279,7 +287,9 @@ def _trained(work: Work, remedy: Remedy, after: Comparison, test: Outputs, secon
     detector = current if current in after.pieces else "mos" if "mos" in after.pieces else best
     measured = _measured(work, remedy, after, detector)
     former = work.case.recommendation.best
-    both = {kind for kind, _ in after.pieces[best]} & {kind for kind, _ in work.comparison.pieces[former]}  # a grouped head has no classes to leave out
+    both = {kind for kind, _ in after.pieces[best]} & {
+        kind for kind, _ in work.comparison.pieces[former]
+    }  # a grouped head has no classes to leave out
     old, new = figure(work.comparison.whole(former, both)), figure(after.whole(best, both))
     note = (
         f"Tried in {seconds:.0f} s, with `{detector}`. The best detector has {100 * new.auroc:.1f} after it (`{best}`), {100 * old.auroc:.1f} before."
@@ -342,7 +352,11 @@ def fix(work: Work, remedies: Sequence[Remedy], bound: float = BOUND, trial: Tri
     change = f"mean AUROC on pseudo-OOD {100 * chosen.before.auroc:.1f} before, {100 * chosen.after.auroc:.1f} after"
     if chosen.model:
         written = Path(chosen.model)
-        return Fix(chosen, f"{chosen.name}: {change}. Next: farfield bench --model {shlex.quote(str(written))}.{refused}", written)
+        again = "farfield diagnose MODEL --id-train TRAIN --id-test HELD_OUT"
+        if trial is not None:  # the folder has its weights, and says how they take pictures
+            kept = {option: value for option, value in trial.options.items() if option not in ("--weights", "--preprocess")}
+            again = replace(trial, model=str(written), options=kept).filled(again)
+        return Fix(chosen, f"{chosen.name}: {change}. Next: {again}.{refused}", written)
     written = work.out / "detector.safetensors"
     calibration = work.material.splits.get("calibration")
     held = None if calibration is None else collect(work.case.classifier, calibration, out=work.out / "store", name="calibration", **work.options)
