@@ -88,6 +88,13 @@ def test_a_diagnosis_has_every_check_and_says_by_its_status_whether_an_issue_sta
     assert {one["name"] for one in told["remedies"]} >= {"AugDelete", "SFT", "MOS head", "AugRevise"}
 
 
+def test_a_picture_that_cannot_be_read_is_told_once(typed: Callable[..., Said], photos: Path) -> None:
+    as_folder(small.pictures("train", 60, 0), photos / "torn")
+    (photos / "torn" / "class 0" / "zz.png").write_bytes(b"torn")
+    status, _, err = typed("diagnose", MODEL, "--id-train", "torn", "--id-test", "held", "--pictures", "60", "--detector", "msp", "--out", "t")
+    assert status in (0, 3) and " ".join(err.split()).count("1 of 61 pictures of train cannot be read") == 1, err
+
+
 def test_muted_issues_do_not_stand(typed: Callable[..., Said], photos: Path) -> None:
     every = [word for code in CHECKS for word in ("--ignore", code)]
     status, _, err = typed("diagnose", MODEL, *MINE, "--pictures", "60", "--out", "m", *every)
@@ -119,6 +126,8 @@ def test_fix_does_what_helps_and_says_what_changed(typed: Callable[..., Said], p
         (("diagnose", MODEL, *MINE, "--detector", "mps"), "mps"),
         (("diagnose", MODEL, *MINE, "--ood", "birds"), "--ood takes NAME=DATA"),
         (("diagnose", MODEL, *MINE, "--ood", "birds=birds", "--ood", "birds=held"), "two sets called 'birds'"),
+        (("diagnose", MODEL, *MINE, "--ood", "calibration=birds"), "two sets called 'calibration'"),
+        (("diagnose", MODEL, *MINE, "--ood", "mixup=birds"), "two sets called 'mixup'"),
         (("diagnose", MODEL, *MINE, "--ood", "birds=nowhere"), "There is no file or folder 'nowhere'"),
         (("diagnose", MODEL, "--id-train", "train", "--id-test", "hold"), "no file or folder 'hold'"),
         (("diagnose", MODEL, *MINE, "--reference", "glyphs-200-resnet"), "has 200 classes, and"),

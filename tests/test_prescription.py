@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from farfield.choose.comparison import KINDS, figure
 from farfield.classifier import Classifier
 from farfield.detectors import parse
 from farfield.diagnose import Remedy, Trial, Work, fix, gather, prescribe
-from farfield.diagnose.prescription import accuracy_change
+from farfield.diagnose.prescription import _trained, accuracy_change
 from farfield.errors import InputError
 from farfield.outputs import Outputs
 from small import classifier, pictures
@@ -95,11 +96,19 @@ def test_what_was_not_tried_has_no_gain(work: Work) -> None:
 def test_commands_are_whole(work: Work) -> None:
     found = by_name(prescribe(work, trial()))
     best = work.case.recommendation.best
-    assert found["another detector"].command.startswith("farfield fit --model 'my model' --id-train photos/train --id-cal photos/test --detector")
-    assert best in found["another detector"].command
+    assert best != "temperature"  # it would be given the held-out data, which `fit` refuses of a detector that does not calibrate
+    assert found["another detector"].command.startswith(f"farfield fit --model 'my model' --id-train photos/train --detector {best} --out")
+    assert " --id-train photos/train --id-cal photos/test --detector temperature --out" in found["temperature"].command
     assert found["AugDelete"].command == "farfield finetune augdelete --model 'my model' --data photos/train --out NEW"
     assert found["AugRevise"].command == "farfield train --recipe augrevise --model python:mine:net --data photos/train --out NEW"
     suite = by_name(prescribe(work, trial(given={"--suite": "glyphs-200"})))
+    assert "MODEL" not in fix(work, [remedy("c", (0.01, 0.1))], trial=trial()).said
+    again = fix(work, [remedy("c", (0.01, 0.1), model="there")], trial=replace(trial(), options={"--weights": "mine", "--class-map": "map.txt"})).said
+    assert again.endswith("Next: farfield diagnose there --id-train photos/train --id-test photos/test --class-map map.txt.")
+    grouped = trial().data
+    assert found["MOS head"].command == "farfield finetune mos --groups kmeans --model 'my model' --data photos/train --out NEW"
+    known = prescribe(work, replace(trial(), data=replace(grouped, taxonomy={"a": (0, 1, 2), "b": (3, 4, 5)})))
+    assert by_name(known)["MOS head"].command == "farfield finetune mos --model 'my model' --data photos/train --out NEW"
     assert suite["another detector"].command == f"farfield bench --suite glyphs-200 --model 'my model' --detector {best}"
 
 
@@ -115,6 +124,20 @@ def test_commands_of_checks_are_filled_in_with_what_is_known() -> None:
     assert suite.filled(fit) == "farfield fit --model 'my model' --id-train TRAIN --id-cal HELD_OUT --detector knn"
     assert suite.filled("farfield recommend MODEL --id-train TRAIN --id-cal HELD_OUT") == "farfield recommend 'my model' --suite glyphs-200"
     assert own.filled("") == ""
+
+
+def test_commands_read_the_classifier_and_its_data_as_they_were_read() -> None:
+    own = replace(trial(), options={"--weights": "my weights", "--class-map": "map.txt"})
+    assert own.detecting("knn").endswith("--detector knn --out knn.safetensors --weights 'my weights' --class-map map.txt")
+    assert own.training("finetune", "sft", "--model", own.model).endswith("--out NEW --weights 'my weights' --class-map map.txt")
+    assert own.training("train", "--model", own.source).endswith("--out NEW --class-map map.txt")  # from random weights
+    assert (
+        own.filled("farfield score d PICTURES --model MODEL")
+        == "farfield score d PICTURES --model 'my model' --weights 'my weights' --class-map map.txt"
+    )
+    again = "farfield diagnose MODEL --id-train TRAIN --id-test HELD_OUT --class-map CLASSES.json"
+    assert own.filled(again).endswith("--class-map CLASSES.json --weights 'my weights'") and own.filled("") == ""
+    assert trial(given={"--suite": "glyphs-200"}).filled(again) == "farfield diagnose 'my model' --suite glyphs-200 --class-map CLASSES.json"
 
 
 def test_augdelete_is_measured_on_the_stored_features(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,5 +236,35 @@ def test_a_recipe_is_run_and_judged(work: Work, monkeypatch: pytest.MonkeyPatch,
     assert (
         found.tried and found.gain is not None and found.gain.auroc == pytest.approx(0.0, abs=1e-6)
     )  # judged as the classifier that was loaded, which is the same
-    assert calls == [str(tmp_path / "tried" / "sft")] and (tmp_path / "tried" / "sft" / "model.safetensors").exists()
+    (folder,) = (tmp_path / "tried").iterdir()
+    assert calls == [str(folder)] and folder.name.startswith("sft-") and (folder / "model.safetensors").exists()
     assert found.accuracy_change == (0.0, (0.0, 0.0))
+    prescribe(replace(work, out=tmp_path), trial("sft"))
+    assert calls == [str(folder)] * 2  # a second time it is read
+
+
+def test_what_was_tried_on_another_classifier_is_not_taken_for_it(work: Work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(
+        recipes.RECIPES, "sft", replace(recipes.RECIPES["sft"], recipe=replace(recipes.RECIPES["sft"].recipe, steps=2, batch_size=16))
+    )
+    monkeypatch.setattr(Classifier, "load", classmethod(lambda cls, text: reference()))
+    other = classifier()
+    with torch.no_grad():
+        next(iter(other.module.parameters())).mul_(1.01)
+    works = [replace(one, out=tmp_path) for one in (work, replace(work, case=replace(work.case, classifier=other)))]
+    of_both = [prescribe(one, trial("sft", "augdelete")) for one in works]
+    models = {remedy.model for found in of_both for remedy in found if remedy.model}
+    assert len(models) == 4 and all((Path(model) / "model.safetensors").exists() for model in models)
+
+
+def test_the_best_before_and_after_are_of_the_same_kinds(work: Work) -> None:
+    """As of a grouped head, which has no classes that can be left out."""
+    pieces = {name: [piece for piece in mine if piece[0] != "left-out classes"] for name, mine in work.comparison.pieces.items()}
+    assert len(pieces["msp"]) < len(work.comparison.pieces["msp"])
+    best = max(pieces, key=lambda name: figure(replace(work.comparison, pieces=pieces).whole(name)).auroc)
+    same = replace(work, case=replace(work.case, recommendation=replace(work.case.recommendation, ranked=[
+        one for one in work.case.recommendation.ranked if one.detector == best
+    ])))  # fmt: skip
+    note = _trained(same, remedy("MOS head", None), replace(work.comparison, pieces=pieces), work.case.test, 1.0, Path("there")).note
+    after, before = re.findall(r"[0-9]+\.[0-9]", note)
+    assert after == before

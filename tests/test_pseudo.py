@@ -50,7 +50,7 @@ def test_partners_are_spread_over_the_pictures() -> None:
 
 
 def test_mixtures_are_weighted_means() -> None:
-    some = pictures()
+    some = pictures(150)  # more than are mixed at once
     partner = partners(some.labels, 7)
     for share in (0.1, 0.5):
         made = mixtures(some, share, seed=7)

@@ -37,6 +37,7 @@ from farfield.training.pictures import jigsaw, reorder_channels
 PICTURES = ("mixup", "jigsaw", "channels")
 TILES = 4  # of a side of a jigsaw
 EACH = 100  # pictures of a family of noise
+BLOCK = 64  # pictures that are mixed at once
 
 
 def squares(data: Pictures, side: int, *, name: str, progress: Progress | None = None) -> tuple[Images, list[Failure]]:
@@ -98,9 +99,12 @@ def mixtures(images: Images, share: float, *, seed: int = 0) -> UInt8[Tensor, "m
         raise InputError(f"The share of the other picture in a mixture is above 0 and at most 0.5; got {share}.")
     partner = partners(images.labels, seed)
     kept = (partner >= 0).nonzero()[:, 0]
-    x, other = images.images[kept].float(), images.images[partner[kept]].float()
-    # (1 - share) x + share x'
-    return ((1 - share) * x + share * other).round().to(torch.uint8)
+    made = images.images.new_empty((len(kept), *images.images.shape[1:]))
+    for rows in torch.arange(len(kept)).split(BLOCK):  # four float32 copies of every picture at once would be most of a machine's memory
+        x, other = images.images[kept[rows]].float(), images.images[partner[kept[rows]]].float()
+        # (1 - share) x + share x'
+        made[rows] = ((1 - share) * x + share * other).round().to(torch.uint8)
+    return made
 
 
 def partners(labels: Int64[Tensor, " n"], seed: int) -> Int64[Tensor, " n"]:

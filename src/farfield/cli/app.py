@@ -25,6 +25,7 @@ talk = Console(stderr=True, highlight=False)
 STOPPED = 130  # the exit status of Ctrl-C
 GOES_ON = "farfield: stopped. What is stored stays; run the same command to go on."
 _debug = False
+_warned: set[str] = set()
 
 # What several commands take.
 ModelName = Annotated[
@@ -147,12 +148,15 @@ def say(message: object, style: str | None = None) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    if issubclass(category, FarfieldWarning):
+    """Says a warning, once: a picture that cannot be read is met at every pass over its set."""
+    if issubclass(category, FarfieldWarning) and str(message) not in _warned:
+        _warned.add(str(message))
         say(f"warning: {message}", style="yellow")
 
 
 def main() -> None:
     """The entry point: an input error is one line and status 2, our own fault is status 1."""
+    _warned.clear()
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", FarfieldWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]

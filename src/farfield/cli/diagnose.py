@@ -108,12 +108,12 @@ def diagnose(
             mine.classifier, mine.train, mine.held, out=out, ood=mine.ood, data=mine.data, names=mine.names, current=detector, reference=other,
             batch_size=batch_size, workers=workers, strict=strict, command=command_line(), progress=step,
         )  # fmt: skip
-        trial = diagnosing.Trial(tries, source_of(model), _training(mine), model, mine.given)
+        trial = diagnosing.Trial(tries, source_of(model), _training(mine), model, mine.given, mine.options)
         remedies = diagnosing.prescribe(work, trial)
         found = diagnosing.diagnose(work, ignore=ignore or [], remedies=remedies, trial=trial)
         value = diagnosing.plain(found, time.perf_counter() - began)
         paths = report.write_diagnosis(value, out)
-        done = diagnosing.fix(work, remedies, most_lost / 100) if fix else None
+        done = diagnosing.fix(work, remedies, most_lost / 100, trial) if fix else None
     if json:
         typer.echo(jsonlib.dumps(value, indent=1))
     else:

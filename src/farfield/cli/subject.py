@@ -25,6 +25,7 @@ class Subject:
         names: of the classes.
         ood: real OOD sets by name.
         given: the options that say which data these are, to be quoted in commands.
+        options: how the classifier and its data were read, likewise.
     """
 
     classifier: Any
@@ -34,6 +35,7 @@ class Subject:
     names: tuple[str, ...]
     ood: Mapping[str, Any] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def subject(
@@ -104,7 +106,9 @@ def subject(
     if failed:
         say(f"warning: {len(failed)} of {len(some)} held-out pictures cannot be read and are left out: {', '.join(f.name for f in failed[:3])}.")
     real = {name: inputs.unlabelled(inputs.limited(data, pictures)) for name, data in sets.items()}
-    return Subject(classifier, train, shown, {"train": train, "test": some}, names, real, given)
+    said = {"--weights": weights, "--preprocess": preprocess, "--class-map": class_map, "--root": None if suite else root}
+    options = {option: str(value) for option, value in said.items() if value is not None}
+    return Subject(classifier, train, shown, {"train": train, "test": some}, names, real, given, options)
 
 
 def side_of(classifier: Any) -> int:
@@ -121,12 +125,14 @@ def side_of(classifier: Any) -> int:
 
 def _named_sets(texts: list[str], root: Path | None) -> dict[str, Any]:
     from farfield import inputs
+    from farfield.diagnose.case import check_names
 
     found: dict[str, Any] = {}
     for text in texts:
         name, place = named("ood", text)
-        if name in found or name in ("train", "test"):
-            raise InputError(f"There are two sets called {name!r}. Give each a name of its own, other than train and test.")
+        check_names([name])
+        if name in found:
+            raise InputError(f"There are two sets called {name!r}. Give each a name of its own.")
         found[name] = inputs.open_data(place, name=name, root=root)
     return found
 

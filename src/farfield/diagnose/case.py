@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from farfield import benchmark
 from farfield.benchmark import Row
 from farfield.benchmark.run import scores_path
 from farfield.choose import USUAL, Comparison, Material, compare, recommendation
-from farfield.choose.comparison import PSEUDO, split
+from farfield.choose.comparison import KINDS, PSEUDO, split
 from farfield.choose.pseudo import mixtures
 from farfield.classifier import Classifier
 from farfield.collect import Progress, collect
@@ -31,6 +31,7 @@ from farfield.outputs import Outputs
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the second picture in mixtures
 USED = ("msp", "mos")  # the detector that is taken to be in use, the first that takes the classifier
+TAKEN = ("train", "test", "calibration", "held out", *KINDS)  # names that a real OOD set cannot have
 UNIT = ("maxlogit", "mahalanobis", "relative-mahalanobis")  # the detectors of paper 2's unit tests
 
 
@@ -97,8 +98,9 @@ def gather(
         progress: called with what is done, how far, and out of how much.
 
     Raises:
-        InputError: as `recommend`.
+        InputError: as `recommend`; for a real OOD set that is called as a split or a kind of pseudo-OOD is.
     """
+    check_names(ood or {})
     fitters = dict(detectors) if detectors is not None else {name: parse(name) for name in USUAL}
     fitters = {**fitters, **{name: parse(name) for name in (*UNIT, *([current] if current else USED)) if name not in fitters}}
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "strict": strict, "progress": progress}
@@ -141,6 +143,12 @@ def gather(
         rows,
     )
     return Work(case, compared, material, fitters, folder, options, seed)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises for a name of a real OOD set that a split or a kind of pseudo-OOD has."""
+    if double := next((name for name in names if name in TAKEN), None):
+        raise InputError(f"There are two sets called {double!r}. Give each a name of its own, other than {', '.join(TAKEN)}.")
 
 
 def _real(

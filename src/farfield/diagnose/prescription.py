@@ -21,9 +21,10 @@ from farfield.choose import Comparison, Figure, Material, compare
 from farfield.choose.comparison import figure
 from farfield.classifier import Classifier
 from farfield.collect import collect
-from farfield.detectors.compose import fit_taps_of, fitted
+from farfield.detectors.compose import calibrated, fit_taps_of, fitted
 from farfield.diagnose.case import Work
 from farfield.errors import InputError
+from farfield.identity import hash_of
 from farfield.outputs import Outputs
 from farfield.store import Stored
 
@@ -85,6 +86,7 @@ class Trial:
         data: what it is trained on.
         model: what a person calls it.
         given: the options that say which data these are, for the commands.
+        options: how the classifier and its data were read, such as `--preprocess`, for the commands too.
     """
 
     names: Sequence[str]
@@ -92,30 +94,38 @@ class Trial:
     data: recipes.TrainingData
     model: str
     given: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
-    def detecting(self, detector: str) -> str:
-        """The command that gives a person this detector."""
+    def detecting(self, detector: str, calibrates: bool = False) -> str:
+        """The command that gives a person this detector; of the data held out where it calibrates, which `fit` refuses of others."""
         if "--suite" in self.given:
-            words = ["bench", *(word for pair in self.given.items() for word in pair), "--model", self.model, "--detector", detector]
+            words = ["bench", *_words(self.given), "--model", self.model, "--detector", detector]
         else:
-            data = [word for option, value in self.given.items() for word in ("--id-train" if option == "--id-train" else "--id-cal", value)]
+            mine = {"--id-train" if option == "--id-train" else "--id-cal": value for option, value in self.given.items()}
+            data = _words({option: value for option, value in mine.items() if option == "--id-train" or calibrates})
             words = ["fit", "--model", self.model, *data, "--detector", detector, "--out", f"{slug(detector)}.safetensors"]
-        return shlex.join(["farfield", *words])
+        return shlex.join(["farfield", *words, *_words(self.options)])
 
     def filled(self, command: str) -> str:
         """A command of a check with what is known put in for its capitals: MODEL, TRAIN and HELD_OUT."""
         suite = self.given.get("--suite")
         held = next((value for option, value in self.given.items() if option in ("--id-test", "--id-cal")), None)
         train = self.given.get("--id-train") or suite
-        if suite is not None and command.startswith("farfield recommend"):
-            command = command.replace("--id-train TRAIN --id-cal HELD_OUT", f"--suite {suite}")
+        if suite is not None and command.startswith(("farfield recommend", "farfield diagnose")):
+            command = re.sub("--id-train TRAIN --id-(cal|test) HELD_OUT", f"--suite {suite}", command)
         known = {"MODEL": self.model, "TRAIN": None if suite and "--id-train TRAIN" in command else train, "HELD_OUT": held}
-        return " ".join(shlex.quote(value) if (value := known.get(word)) else word for word in command.split(" "))
+        words = [shlex.quote(value) if (value := known.get(word)) else word for word in command.split(" ")]
+        return " ".join([*words, *(shlex.join(pair) for pair in self.options.items() if pair[0] not in words)]) if command else ""
 
     def training(self, *words: str) -> str:
         """The command that trains this classifier, by the words that say how."""
         data = self.data.told.get("data")
-        return shlex.join(["farfield", *words, "--data", str(data or "DIR"), "--out", "NEW"])
+        options = {option: value for option, value in self.options.items() if option != "--weights" or words[0] != "train"}
+        return shlex.join(["farfield", *words, "--data", str(data or "DIR"), "--out", "NEW", *_words(options)])
+
+
+def _words(options: Mapping[str, str]) -> list[str]:
+    return [word for pair in options.items() for word in pair]
 
 
 def slug(text: str) -> str:
@@ -164,7 +174,7 @@ def _another_detector(work: Work, trial: Trial) -> list[Remedy]:
     best, current = work.case.recommendation.best, work.case.current
     if best == current:
         return []
-    remedy = Remedy("another detector", "free", f"`{best}` in place of `{current}`.", trial.detecting(best))
+    remedy = Remedy("another detector", "free", f"`{best}` in place of `{current}`.", trial.detecting(best, calibrated(work.fitters[best])))
     return [_measured(work, remedy, work.comparison, best)]
 
 
@@ -172,7 +182,7 @@ def _temperature(work: Work, trial: Trial) -> list[Remedy]:
     if "temperature" not in work.comparison.pieces or work.case.current == "temperature":
         return []
     said = "One number that logits are divided by, found on ID pictures, so that probabilities say how often they are right."
-    remedy = Remedy("temperature", "seconds", said, trial.detecting("temperature"))
+    remedy = Remedy("temperature", "seconds", said, trial.detecting("temperature", calibrates=True))
     return [_measured(work, remedy, work.comparison, "temperature")]
 
 
@@ -185,6 +195,19 @@ def _measured(work: Work, remedy: Remedy, after: Comparison, detector: str) -> R
 
 
 # --- remedies that train ------------------------------------------------------------------------------------------------------------------
+
+
+def _folder(work: Work, trial: Trial, name: str) -> Path:
+    """Where a remedy's run is kept: each classifier with its data has one of its own, so that no other's is taken for it, or gone on with."""
+    train = work.case.train
+    facts = (
+        work.case.classifier.fingerprint(),
+        train.folder.name if isinstance(train, Stored) else "",
+        trial.source,
+        trial.model,
+        dict(trial.data.told),
+    )
+    return work.out / "tried" / f"{name}-{hash_of(*facts)[:8]}"
 
 
 def _augdelete(work: Work, trial: Trial) -> Remedy:
@@ -201,7 +224,7 @@ def _augdelete(work: Work, trial: Trial) -> Remedy:
         return replace(remedy, note=f"{why}, so there is no last layer to train anew.")
     if "augdelete" not in trial.names:
         return remedy
-    began, folder = time.perf_counter(), work.out / "tried" / "augdelete"
+    began, folder = time.perf_counter(), _folder(work, trial, "augdelete")
     changed = copy.deepcopy(work.case.classifier)
     data = replace(trial.data, train=work.case.train, drawn=None)
     recipes.augdelete(changed, recipes.Setting(trial.source, data, trial.model), folder, progress=work.options.get("progress"))
@@ -234,12 +257,13 @@ def _finetuned(work: Work, trial: Trial, name: str) -> Remedy:
         "mos": ("MOS head", "A softmax in each of several groups of classes, on the features as they are; its detector is `mos`."),
     }
     title, said = says[name]
-    remedy = Remedy(title, "minutes", said, trial.training("finetune", name, "--model", trial.model))
+    groups = () if name != "mos" or trial.data.taxonomy else ("--groups", "kmeans")  # as they are tried here
+    remedy = Remedy(title, "minutes", said, trial.training("finetune", name, *groups, "--model", trial.model))
     if work.case.classifier.head is None:
         return replace(remedy, note="The classifier has no linear head.")
     if name not in trial.names:
         return remedy
-    began, folder = time.perf_counter(), work.out / "tried" / name
+    began, folder = time.perf_counter(), _folder(work, trial, name)
     changed, step = copy.deepcopy(work.case.classifier), work.options.get("progress")
     setting = recipes.Setting(trial.source, trial.data, trial.model)
     if name == "mos":
@@ -262,7 +286,11 @@ def _trained(work: Work, remedy: Remedy, after: Comparison, test: Outputs, secon
     best = max(after.pieces, key=lambda name: figure(after.whole(name)).auroc)
     detector = current if current in after.pieces else "mos" if "mos" in after.pieces else best
     measured = _measured(work, remedy, after, detector)
-    old, new = figure(work.comparison.whole(work.case.recommendation.best)), figure(after.whole(best))
+    former = work.case.recommendation.best
+    both = {kind for kind, _ in after.pieces[best]} & {
+        kind for kind, _ in work.comparison.pieces[former]
+    }  # a grouped head has no classes to leave out
+    old, new = figure(work.comparison.whole(former, both)), figure(after.whole(best, both))
     note = (
         f"Tried in {seconds:.0f} s, with `{detector}`. The best detector has {100 * new.auroc:.1f} after it (`{best}`), {100 * old.auroc:.1f} before."
     )
@@ -310,8 +338,8 @@ class Fix:
     written: Path | None = None
 
 
-def fix(work: Work, remedies: Sequence[Remedy], bound: float = BOUND) -> Fix:
-    """Does the cheapest remedy that helps, of those that were measured, and loses no more than `bound` of accuracy."""
+def fix(work: Work, remedies: Sequence[Remedy], bound: float = BOUND, trial: Trial | None = None) -> Fix:
+    """Does the cheapest remedy that helps, of those that were measured, and loses no more than `bound` of accuracy; `trial` fills in the next command."""
     helping = [remedy for remedy in remedies if remedy.helps]
     lossy = [remedy for remedy in helping if remedy.accuracy_change is not None and remedy.accuracy_change[0] < -bound]
     chosen = next((remedy for remedy in helping if remedy not in lossy), None)
@@ -324,7 +352,11 @@ def fix(work: Work, remedies: Sequence[Remedy], bound: float = BOUND) -> Fix:
     change = f"mean AUROC on pseudo-OOD {100 * chosen.before.auroc:.1f} before, {100 * chosen.after.auroc:.1f} after"
     if chosen.model:
         written = Path(chosen.model)
-        return Fix(chosen, f"{chosen.name}: {change}. Next: farfield bench --model {written}.{refused}", written)
+        again = "farfield diagnose MODEL --id-train TRAIN --id-test HELD_OUT"
+        if trial is not None:  # the folder has its weights, and says how they take pictures
+            kept = {option: value for option, value in trial.options.items() if option not in ("--weights", "--preprocess")}
+            again = replace(trial, model=str(written), options=kept).filled(again)
+        return Fix(chosen, f"{chosen.name}: {change}. Next: {again}.{refused}", written)
     written = work.out / "detector.safetensors"
     calibration = work.material.splits.get("calibration")
     held = None if calibration is None else collect(work.case.classifier, calibration, out=work.out / "store", name="calibration", **work.options)
@@ -333,4 +365,6 @@ def fix(work: Work, remedies: Sequence[Remedy], bound: float = BOUND) -> Fix:
         work.case.classifier, work.material.splits["train"], out=work.out / "store", name="train", taps=fit_taps_of(fitter), **work.options
     )
     fitted(fitter, train, held).save(written)
-    return Fix(chosen, f"{chosen.name}, `{chosen.detector}`: {change}. Next: farfield score {written} PICTURES --model MODEL.{refused}", written)
+    command = f"farfield score {shlex.quote(str(written))} PICTURES --model MODEL"
+    said = f"{chosen.name}, `{chosen.detector}`: {change}. Next: {command if trial is None else trial.filled(command)}.{refused}"
+    return Fix(chosen, said, written)

@@ -106,7 +106,8 @@ def _accuracy(case: Case) -> Finding:
         do = "Say which of the model's classes each label is with --class-map; until then no figure that uses labels means anything."
         if outcome == "tip":
             do = "Look at pictures of these classes; if their labels are exchanged, say which class each is with --class-map."
-        return Finding("A1", outcome, f"{said} {told}", figures, ends, evidence, do=do, command="farfield diagnose MODEL --class-map CLASSES.json")
+        command = "farfield diagnose MODEL --id-train TRAIN --id-test HELD_OUT --class-map CLASSES.json"
+        return Finding("A1", outcome, f"{said} {told}", figures, ends, evidence, do=do, command=command)
     drawn = [Series("accuracy", [100 * hits / n, 100 * chance], [100 * interval.low, 100 * chance], [100 * interval.high, 100 * chance])]
     evidence = Evidence("bars", ["held out", "by chance"], drawn, "", "accuracy, %")
     if interval.low <= chance:
