@@ -137,6 +137,40 @@ def test_one_source_says_nothing() -> None:
     assert linked_auroc([one]) == (1.0, (0.0, 1.0))
 
 
+def mixed_of(seed: int, n: int = 80) -> tuple[list[Linked], float]:
+    """A piece whose OOD images are each half of one ID image and half of another, and its AUROC."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(0, 1, n)
+    partner = (np.arange(n) + 1 + rng.integers(0, n - 1, n)) % n
+    s_in, s_out = signal + 1, (signal + signal[partner]) / 2 + rng.normal(0, 0.3, n)
+    return [Linked(placements(s_in, s_out), np.arange(n), np.arange(n), 1.0, partner)], metrics.auroc(s_in, s_out)
+
+
+def test_the_variance_of_images_of_two_sources_counts_every_pair_that_shares_one() -> None:
+    (piece,), auroc = mixed_of(0, 25)
+    images = [({int(i)}, (v - auroc) / 25) for i, v in zip(piece.id_sources, piece.placements.v_in, strict=True)]
+    images += [({int(i), int(j)}, (v - auroc) / 25) for i, j, v in zip(piece.ood_sources, piece.ood_partners, piece.placements.v_out, strict=True)]
+    square = sum(len(a & b) * e * f for a, e in images for b, f in images) - sum(e * e for a, e in images if len(a) == 2)
+    half = stats.t.ppf(0.975, 24) * np.sqrt(25 / 24 * square) / (auroc * (1 - auroc))
+    centre = np.log(auroc / (1 - auroc))
+    assert linked_auroc([piece])[1] == pytest.approx([1 / (1 + np.exp(half - centre)), 1 / (1 + np.exp(-half - centre))])
+
+
+def test_intervals_of_mixtures_hold_the_truth_as_often_as_they_say() -> None:
+    found = [mixed_of(seed) for seed in range(500)]
+    truth = np.mean([auroc for _, auroc in found])
+    held = sum(low <= truth <= high for low, high in (linked_auroc(some)[1] for some, _ in found))
+    assert stats.binomtest(held, 500, 0.95).pvalue > 0.001
+
+
+def test_detectors_of_other_mixtures_are_not_compared() -> None:
+    (one,), _ = mixed_of(0)
+    other = Linked(one.placements, one.id_sources, one.ood_sources, 1.0, np.roll(one.ood_partners, 1))
+    for wrong in (other, Linked(one.placements, one.id_sources, one.ood_sources, 1.0)):
+        with pytest.raises(InputError, match="same images"):
+            linked_test([one], [wrong])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     some = pieces()
     with pytest.raises(InputError, match=r"add up to 0\.7\."):

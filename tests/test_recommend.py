@@ -16,9 +16,9 @@ from torch import nn
 import farfield as ff
 from farfield import metrics
 from farfield.benchmark.run import scores_path
-from farfield.choose import Recommendation, recommend
+from farfield.choose import Material, Recommendation, compare, recommend
 from farfield.choose.comparison import KINDS, LEFT, PSEUDO, Comparison, split, weights
-from farfield.choose.pseudo import Without, folds, invented
+from farfield.choose.pseudo import Without, folds, invented, partners
 from farfield.choose.recommend import _ranked
 from farfield.data.transforms import Normalize
 from farfield.detectors import CATALOGUE, parse
@@ -61,6 +61,14 @@ def test_every_kind_is_judged_as_a_loop_does(found: tuple[Path, Recommendation])
         far = (one.kinds["jigsaw"].auroc + one.kinds["channels"].auroc + one.kinds["noise"].auroc) / 3
         assert one.mean.auroc == pytest.approx((near + far) / 2)
         assert one.mean.interval[0] < one.mean.auroc < one.mean.interval[1]
+
+
+def test_mixtures_are_of_two_pictures(found: tuple[Path, Recommendation], tmp_path: Path) -> None:
+    held, fitters = pictures("held", 120, 1), {"msp": parse("msp")}
+    made = compare(KEPT, Material.of(pictures("train", 240, 0), held, fitters, 3), fitters, out=tmp_path, seed=3)
+    (mixup,) = [piece for kind, piece in made.pieces["msp"] if kind == "mixup"]
+    assert np.array_equal(mixup.ood_partners, partners(held.labels, 3).numpy()) and np.array_equal(mixup.ood_sources, np.arange(120))
+    assert all(piece.ood_partners is None for kind, piece in made.pieces["msp"] if kind != "mixup")
 
 
 def test_families_of_noise_are_counted(found: tuple[Path, Recommendation]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from farfield import benchmark, inputs, metrics
 from farfield.benchmark.gather import GIVEN
 from farfield.benchmark.run import scores_path
-from farfield.choose.pseudo import Without, folds, invented
+from farfield.choose.pseudo import Without, folds, invented, partners
 from farfield.classifier import Classifier
 from farfield.collect import Progress, collect
 from farfield.data.images import Group, Images, OODSet, Suite
@@ -176,7 +176,9 @@ def compare(
     scores, made = load_file(scores_path(folder, PSEUDO, called)), material.made
     tested = len(scores[f"{next(iter(fitted))}/test"])
     sources = {"test": torch.arange(tested), **{name: _sources(data) for name, data in made.items()}}
-    pieces = {name: [_piece(kind, kind, name, scores, sources) for kind in made] for name in fitted}
+    labels = _labels(material.splits["test"], tested)
+    mixed = {"mixup": partners(labels, seed)[sources["mixup"]]} if "mixup" in made else {}
+    pieces = {name: [_piece(kind, kind, name, scores, sources, mixed=mixed.get(kind)) for kind in made] for name in fitted}
     if not any(map(looks_inside, fitted.values())):
         more, without = _left_out(_said(classifier, material.splits, folder, options), fitted, folder, seed, progress)
         refused |= without
@@ -208,10 +210,19 @@ def _sources(data: Images) -> Tensor:
     return NONE + torch.arange(len(data)) if data.clusters is None else data.clusters
 
 
-def _piece(kind: str, where: str, detector: str, scores: Mapping[str, Tensor], sources: Mapping[str, Tensor], share: float = 1.0) -> Piece:
-    """A detector's placements on a set; its weight is its share of its kind."""
+def _piece(
+    kind: str, where: str, detector: str, scores: Mapping[str, Tensor], sources: Mapping[str, Tensor], share: float = 1.0, mixed: Tensor | None = None
+) -> Piece:
+    """A detector's placements on a set; its weight is its share of its kind, and `mixed` are the second sources of mixtures."""
     s_in, s_out = (scores[f"{detector}/{name}"].double().numpy() for name in ("test", where))
-    return kind, Linked(metrics.placements(s_in, s_out), sources["test"].numpy(), sources[where].numpy(), share)
+    second = None if mixed is None else mixed.numpy()
+    return kind, Linked(metrics.placements(s_in, s_out), sources["test"].numpy(), sources[where].numpy(), share, second)
+
+
+def _labels(tested: Any, count: int) -> Tensor:
+    """The labels of the held-out pictures, -1 where they are not known."""
+    labels = getattr(tested, "labels", None)
+    return torch.full((count,), -1) if labels is None else labels
 
 
 def _failed(scores: Mapping[str, Tensor], detector: str, noise: Images | None) -> tuple[int, int]:

@@ -134,7 +134,7 @@ def partners(labels: Int64[Tensor, " n"], seed: int) -> Int64[Tensor, " n"]:
 def invented(images: Images, *, seed: int = 0, tiles: int = TILES) -> dict[str, Images]:
     """Pseudo-OOD pictures of each kind by name: `mixup`, `jigsaw`, `channels` and `noise`; a kind that these pictures cannot make is missing.
 
-    `clusters` says which held-out picture each is made of; a mixture is counted for its first one.
+    `clusters` says which held-out picture each is made of, of a mixture its first; `partners` are the second.
 
     Args:
         images: held-out ID pictures, all of one size.
