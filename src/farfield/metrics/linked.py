@@ -110,9 +110,10 @@ def _error(pieces: Sequence[Linked], shares: Float[np.ndarray, " m"]) -> tuple[f
         return math.inf, 1.0
     one, other = codes[: len(first)], codes[len(first) :]
     mixed = one != other
-    alone = float((np.bincount(one, shares, len(units)) ** 2).sum())
-    terms = np.bincount(one, shares, len(units)) + np.bincount(other[mixed], shares[mixed], len(units))
-    square = max(alone, float((terms**2).sum() - (shares[mixed] ** 2).sum()))
+    alone = np.bincount(one, shares, len(units))
+    square = float(((alone + np.bincount(other[mixed], shares[mixed], len(units))) ** 2).sum() - (shares[mixed] ** 2).sum())
+    if square < 0:  # which few sources may bring about
+        square = float((alone**2).sum())
     # sums of equal placements are 0 but for rounding
     return (math.sqrt(len(units) / (len(units) - 1) * square) if square > 1e-24 else 0.0), len(units) - 1.0
 
