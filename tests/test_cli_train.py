@@ -137,7 +137,7 @@ def test_the_published_command_is_one_and_its_dry_run_works(name: str, run: Run)
     if RECIPES[name].finetunes:
         dry += ["--preprocess", "resize=36,crop=32"]
     err = good(run, *dry)
-    assert "Accuracy after: " in err and "6 pictures" in err and f"farfield bench --model runs/{name}" in err
+    assert "Accuracy after: " in err and "6 pictures" in err and f"farfield diagnose runs/{name} --id-train" in err
     out = Path("runs") / name
     assert Classifier.load(str(out)).labels == ("blue", "green", "red")
     assert {"model.safetensors", "recipe.json", "metrics.jsonl", "accuracy.json"} <= {path.name for path in out.iterdir()}

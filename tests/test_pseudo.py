@@ -121,6 +121,14 @@ def test_squares_are_the_middle(tmp_path: Path) -> None:
     assert made.images[0, 0, 0].tolist()[:5] == [255] * 5 and made.images[0, 0, 0, 6:].max() < 30
 
 
+def test_whole_pictures_are_squashed() -> None:
+    wide = Image.new("RGB", (40, 10), "black")
+    wide.paste("white", (0, 0, 10, 10))  # the left quarter
+    made, _ = squares([(wide, 0)], 20, name="held", whole=True)
+    assert made.images.shape == (1, 3, 20, 20) and made.images[0, 0, 10, :4].min() > 200 and made.images[0, 0, 10, 7:].max() < 50
+    assert squares([(wide, 0)], 20, name="held")[0].images.max() == 0
+
+
 def test_pictures_in_memory_stay() -> None:
     some = pictures()
     made, failed = squares(some, 99, name="held")

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,14 +19,14 @@ import farfield as ff
 from farfield import metrics
 from farfield.benchmark.run import scores_path
 from farfield.choose import Material, Recommendation, compare, recommend
-from farfield.choose.comparison import KINDS, LEFT, PSEUDO, Comparison, split, weights
+from farfield.choose.comparison import KINDS, LEFT, PSEUDO, Comparison, some, split, weights
 from farfield.choose.pseudo import Without, folds, invented, partners
 from farfield.choose.recommend import _ranked
 from farfield.data.transforms import Normalize
 from farfield.detectors import CATALOGUE, parse
 from farfield.errors import InputError
 from farfield.metrics import Linked, placements
-from farfield.outputs import Head
+from farfield.outputs import Head, Outputs
 from small import classifier, pictures
 
 NAMES = ("msp", "maxlogit", "mahalanobis", "knn:k=3", "temperature")
@@ -126,6 +128,16 @@ def test_a_second_time_runs_no_classifier(found: tuple[Path, Recommendation], mo
     monkeypatch.setattr(ff.Classifier, "outputs", lambda *_, **__: pytest.fail("the classifier was run again"))
     again = recommend(KEPT, pictures("train", 600, 0), pictures("held", 240, 1), detectors={name: parse(name) for name in NAMES}, out=out)
     assert [one.mean for one in again.ranked] == [one.mean for one in made.ranked]
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 7))
+@settings(max_examples=30)
+def test_some_of_a_stream_are_those_of_the_whole(n: int, most: int, cut: int) -> None:
+    whole = Outputs(logits=torch.arange(2.0 * n).reshape(n, 2), ids=torch.arange(n))
+    parts = [whole[i : i + cut] for i in range(0, n, cut)]
+    one, other = some(whole, most), some(parts, most)  # type: ignore[arg-type]
+    assert len(one) == min(n, most) and torch.equal(one.ids, other.ids) and torch.equal(one.logits, whole.logits[one.ids])
+    assert bool((one.ids.diff() > 0).all())
 
 
 # --- the ranking on made-up scores --------------------------------------------------------------------------------------------------------

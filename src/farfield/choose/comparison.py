@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from safetensors.torch import load_file
 from torch import Tensor
 
-from farfield import benchmark, inputs, metrics
+from farfield import benchmark, metrics
 from farfield.benchmark.gather import GIVEN
 from farfield.benchmark.run import scores_path
 from farfield.choose.pseudo import Without, folds, invented, partners
@@ -24,7 +24,7 @@ from farfield.detectors.base import Fitter
 from farfield.detectors.compose import calibrated, looks_inside
 from farfield.errors import InputError
 from farfield.metrics import Linked
-from farfield.outputs import Outputs
+from farfield.outputs import Data, Outputs, chunks, concatenate, count
 from farfield.stats import hashed
 from farfield.store import Stored
 
@@ -241,7 +241,7 @@ def _left_out(
     said: Mapping[str, Outputs | Stored], fitters: Mapping[str, Fitter], folder: Path, seed: int, progress: Progress | None
 ) -> tuple[dict[str, list[Piece]], dict[str, str]]:
     """The pieces of each detector, none where no classes can be left out; and those that refuse a classifier without some of its classes, with why."""
-    train, tested = _some(said["train"]), _whole(said["test"])
+    train, tested = some(said["train"]), _whole(said["test"])
     grouped = tested.head is not None and tested.head.groups is not None
     if grouped or tested.labels is None or not bool((tested.labels >= 0).any()) or tested.logits is None or tested.logits.shape[1] < FEWEST_CLASSES:
         return {}, {}
@@ -264,11 +264,20 @@ def _left_out(
     return found, refused
 
 
-def _some(train: Outputs | Stored) -> Outputs | Stored:
-    """At most `MOST` training samples, since they are in memory."""
-    some = inputs.limited(train, MOST)
-    assert isinstance(some, Outputs | Stored)
-    return some
+def some(data: Data, most: int = MOST) -> Outputs:
+    """At most so many samples in memory, spread over the data: those with the lowest hash of their row, in order; the rest is streamed past.
+
+    >>> some(Outputs(logits=torch.arange(8.0)[:, None].expand(8, 2)), 3).logits[:, 0].tolist()
+    [1.0, 3.0, 5.0]
+    """
+    total = count(data)
+    kept = torch.zeros(total, dtype=torch.bool)
+    kept[hashed(torch.arange(total), 0).argsort()[:most]] = True
+    parts, start = [], 0
+    for chunk in chunks(data):
+        parts.append(chunk[kept[start : start + len(chunk)]])
+        start += len(chunk)
+    return concatenate(parts)
 
 
 def _whole(outputs: Outputs | Stored) -> Outputs:

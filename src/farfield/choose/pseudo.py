@@ -40,8 +40,8 @@ EACH = 100  # pictures of a family of noise
 BLOCK = 64  # pictures that are mixed at once
 
 
-def squares(data: Pictures, side: int, *, name: str, progress: Progress | None = None) -> tuple[Images, list[Failure]]:
-    """Pictures of any kind as squares in memory: the middle of each, `side` pixels wide; those that cannot be read are told.
+def squares(data: Pictures, side: int, *, name: str, whole: bool = False, progress: Progress | None = None) -> tuple[Images, list[Failure]]:
+    """Pictures of any kind as squares in memory, `side` pixels wide: the middle of each, or the `whole` with its aspect ignored; those that cannot be read are told.
 
     Pictures that are in memory and as large as each other stay as they are.
 
@@ -58,7 +58,8 @@ def squares(data: Pictures, side: int, *, name: str, progress: Progress | None =
         else:
             short = min(picture.size)
             left, top = (picture.width - short) // 2, (picture.height - short) // 2
-            made.append(as_tensor(picture.resize((side, side), box=(left, top, left + short, top + short), reducing_gap=3.0)))
+            box = (0, 0, *picture.size) if whole else (left, top, left + short, top + short)
+            made.append(as_tensor(picture.resize((side, side), box=box, reducing_gap=3.0)))
             labels.append(_label(data, row))
         if progress is not None and (row % 64 == 0 or row + 1 == len(data)):
             progress(f"pictures of {name}", row + 1, len(data))

@@ -108,7 +108,7 @@ def diagnose(
             mine.classifier, mine.train, mine.held, out=out, ood=mine.ood, data=mine.data, names=mine.names, current=detector, reference=other,
             batch_size=batch_size, workers=workers, strict=strict, command=command_line(), progress=step,
         )  # fmt: skip
-        trial = diagnosing.Trial(tries, source_of(model), _training(mine), model, mine.given, mine.options)
+        trial = diagnosing.Trial(tries, source_of(model), _training(mine, limit), model, mine.given, mine.options)
         remedies = diagnosing.prescribe(work, trial)
         found = diagnosing.diagnose(work, ignore=ignore or [], remedies=remedies, trial=trial)
         value = diagnosing.plain(found, time.perf_counter() - began)
@@ -128,14 +128,14 @@ def diagnose(
         raise typer.Exit(ISSUE)
 
 
-def _training(mine: Subject) -> Any:
+def _training(mine: Subject, limit: int | None) -> Any:
     """The training data for remedies that train."""
     from farfield import recipes
 
     name = mine.given.get("--suite")
     if name is not None:
         root = mine.given.get("--root")
-        return recipes.open_training(name, classifier=mine.classifier, root=None if root is None else Path(root))
+        return recipes.open_training(name, classifier=mine.classifier, root=None if root is None else Path(root), limit=limit)
     told = {"data": mine.given.get("--id-train")}
     labels = mine.names if len(mine.names) == mine.classifier.classes else None
     return recipes.TrainingData(mine.train, mine.classifier.classes, labels, told=told)

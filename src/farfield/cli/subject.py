@@ -102,7 +102,7 @@ def subject(
             "Give more, or raise --limit."
         )
     with progress_bar() as step:
-        shown, failed = squares(some, side_of(classifier), name="held-out ID", progress=step)
+        shown, failed = squares(some, side_of(classifier), name="held-out ID", whole=squashes(classifier.transform), progress=step)
     if failed:
         say(f"warning: {len(failed)} of {len(some)} held-out pictures cannot be read and are left out: {', '.join(f.name for f in failed[:3])}.")
     real = {name: inputs.unlabelled(inputs.limited(data, pictures)) for name, data in sets.items()}
@@ -121,6 +121,13 @@ def side_of(classifier: Any) -> int:
     size = next(iter(sizes.values())) if isinstance(sizes, Mapping) else sizes
     side = int(size[-1])
     return side if side < 128 else round(side / 0.875)
+
+
+def squashes(transform: Any) -> bool:
+    """Whether a transform takes the whole picture, its aspect ignored."""
+    from farfield.data.transforms import Normalize, Preprocess
+
+    return transform.resize == 0 if isinstance(transform, Preprocess) else isinstance(transform, Normalize) and transform.size is not None
 
 
 def _named_sets(texts: list[str], root: Path | None) -> dict[str, Any]:

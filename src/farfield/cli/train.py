@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -410,4 +411,18 @@ def _finish(out: Path, was: dict[str, Any] | None, now: dict[str, Any] | None) -
                     f"Accuracy {what}: {100 * figure['accuracy']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {figure['n']:,} pictures."
                 )
     page = write_run_page(out)
-    say(f"Written: {out / 'model.safetensors'}, {page}. Next: farfield bench --model {out}")
+    say(f"Written: {out / 'model.safetensors'}, {page}. Next: farfield diagnose {shlex.quote(str(out))} {_held(out)}")
+
+
+SEEN = ("val", "valid", "validation", "test")  # what a folder's held-out pictures may be called
+
+
+def _held(out: Path) -> str:
+    """The data to look at a run with: its suite, or its own."""
+    from farfield.data import suites
+
+    data = str(_of_run(str(out)).get("data") or "DIR")
+    if suites.is_suite(data):
+        return f"--suite {shlex.quote(data)}"
+    train, test = (next((Path(data) / name for name in names if (Path(data) / name).is_dir()), None) for names in (("train",), SEEN))
+    return f"--id-train {shlex.quote(str(train or data))} --id-test {shlex.quote(str(test or 'DIR'))}"

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from farfield import metrics
 from farfield.diagnose.base import ORDER, Case, Check, Finding
 from farfield.diagnose.case import Work
 from farfield.diagnose.checks import CHECKS
@@ -91,7 +92,7 @@ def plain(diagnosis: Diagnosis, seconds: float = 0.0) -> dict[str, Any]:
         "command": told.command,
         "seconds": seconds,
         "environment": dict(told.environment),
-        "accuracy": told.accuracy,
+        "accuracy": _accuracy(case),
         "samples": dict(told.samples),
         "current": case.current,
         "summary": diagnosis.summary(),
@@ -127,6 +128,15 @@ def shown_picture(picture: UInt8[Tensor, "3 h w"], caption: str, side: int = SID
     small.save(written, "PNG", optimize=True)
     address = "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
     return {"uri": address, "caption": caption, "width": small.width, "height": small.height}
+
+
+def _accuracy(case: Case) -> tuple[float, tuple[float, float]] | None:
+    """On all held-out pictures that are labelled, with its interval."""
+    labels = case.test.labels
+    if labels is None or case.test.logits is None or not bool((known := labels >= 0).any()):
+        return None
+    hits, n = int((case.test.predictions() == labels)[known].sum()), int(known.sum())
+    return hits / n, metrics.proportion_interval(hits, n)
 
 
 def _real(case: Case) -> list[dict[str, Any]]:

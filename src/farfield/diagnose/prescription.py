@@ -18,7 +18,7 @@ from jaxtyping import Bool
 
 from farfield import metrics, recipes
 from farfield.choose import Comparison, Figure, Material, compare
-from farfield.choose.comparison import figure
+from farfield.choose.comparison import figure, some
 from farfield.classifier import Classifier
 from farfield.collect import collect
 from farfield.detectors.compose import calibrated, fit_taps_of, fitted
@@ -32,6 +32,7 @@ Cost = Literal["free", "seconds", "minutes", "hours"]
 COSTS: tuple[Cost, ...] = ("free", "seconds", "minutes", "hours")
 TRIED = ("augdelete", "sft", "mos")  # what `--try` takes: all that starts from the classifier at hand
 BOUND = 0.01  # of accuracy that a fix may lose
+ERROR = 0.05  # of an interval
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def prescribe(work: Work, trial: Trial) -> list[Remedy]:
     """Every remedy there is for the classifier, the cheapest first.
 
     Formula: a gain is the difference of two means of AUROCs over the kinds of pseudo-OOD, see `choose.recommend`, the detector in use before, and the
-    remedy's after, on the same pictures (`metrics.linked_test`). A change of accuracy is the mean of what each held-out picture gained, 1, 0 or -1, with a normal interval.
+    remedy's after, on the same pictures (`metrics.linked_test`); that of another detector has an interval for the best of so many (Bonferroni). A change of accuracy is the mean of what each held-out picture gained, 1, 0 or -1, with a normal interval.
 
     Args:
         work: of `diagnose.gather`.
@@ -175,7 +176,8 @@ def _another_detector(work: Work, trial: Trial) -> list[Remedy]:
     if best == current:
         return []
     remedy = Remedy("another detector", "free", f"`{best}` in place of `{current}`.", trial.detecting(best, calibrated(work.fitters[best])))
-    return [_measured(work, remedy, work.comparison, best)]
+    others = len(work.comparison.pieces) - 1  # that it is the best of, on these very pictures
+    return [_measured(work, remedy, work.comparison, best, others)]
 
 
 def _temperature(work: Work, trial: Trial) -> list[Remedy]:
@@ -186,11 +188,11 @@ def _temperature(work: Work, trial: Trial) -> list[Remedy]:
     return [_measured(work, remedy, work.comparison, "temperature")]
 
 
-def _measured(work: Work, remedy: Remedy, after: Comparison, detector: str) -> Remedy:
-    """The remedy with its figures."""
+def _measured(work: Work, remedy: Remedy, after: Comparison, detector: str, others: int = 1) -> Remedy:
+    """The remedy with its figures; the interval of the gain is for the best of so many others (Bonferroni)."""
     both = {kind for kind, _ in after.pieces[detector]} & {kind for kind, _ in work.comparison.pieces[work.case.current]}
     before, now = work.comparison.whole(work.case.current, both), after.whole(detector, both)
-    test = metrics.linked_test(now, before)
+    test = metrics.linked_test(now, before, level=1 - ERROR / others)
     return replace(remedy, tried=True, detector=detector, before=figure(before), after=figure(now), gain=Figure(test.difference, test.interval))
 
 
@@ -232,7 +234,7 @@ def _augdelete(work: Work, trial: Trial) -> Remedy:
     assert new is not None
 
     def reheaded(outputs: Outputs | Stored) -> Outputs:
-        whole = outputs.load() if isinstance(outputs, Stored) else outputs
+        whole = some(outputs)
         assert whole.features is not None
         return replace(whole, logits=new(whole.features.float()), head=new, fingerprint=None)
 

@@ -117,6 +117,15 @@ def look(case: Case) -> Finding:
     return _finding(case, reference.name, seen, ends)
 
 
+def _moved(share: float) -> str:
+    """What became of a share.
+
+    >>> _moved(0.5), _moved(-0.25)
+    ('lost 50 %', 'gained 25 %')
+    """
+    return f"{'lost' if share >= 0 else 'gained'} {100 * abs(share):.0f} %"
+
+
 def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]], ends: Mapping[str, Mapping[str, tuple[float, float]]]) -> Finding:
     far = [name for name in seen if _far(case, name)]
     more = [name for name in far if ends[name].get("r_i - r_o", (0.0,))[0] > 0]
@@ -124,7 +133,7 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
     outcome: Outcome = "issue" if 2 * len(much) > len(far) else "tip" if 2 * len(more) > len(far) else "passed"
     first = next(iter(seen))
     said = (
-        f"Against {reference}, ID pictures have lost {100 * seen[first]['r_i']:.0f} % of their maximal logit; they have lost more than OOD ones beyond chance on {len(more)} of "
+        f"Against {reference}, ID pictures have {_moved(seen[first]['r_i'])} of their maximal logit; they have lost more than OOD ones beyond chance on {len(more)} of "
         f"{len(far)} far sets, by q of {GAP:g} or more on {len(much)}."
     )
     told = [name for name in (much or far) if "q" in seen[name]]
@@ -132,7 +141,7 @@ def _finding(case: Case, reference: str, seen: Mapping[str, Mapping[str, float]]
         most = max(told, key=lambda name: seen[name]["q"])
         one = seen[most]
         said += (
-            f" On {most} OOD has lost {100 * one['r_o']:.0f} %: q is {one['q']:.2f}, which alone makes of the reference's AUROC of "
+            f" On {most} OOD has {_moved(one['r_o'])}: q is {one['q']:.2f}, which alone makes of the reference's AUROC of "
             f"{100 * one[BEFORE]:.1f} one of {100 * one['predicted AUROC']:.1f}; measured are {100 * one['AUROC']:.1f}."
         )
     return Finding(

@@ -69,14 +69,18 @@ def _standing(mine: Ranked | None, best: Ranked) -> str:
     )
 
 
+SHOWN = 4  # detectors that are told with their reasons; the ranking has all
+
+
 def _listed(reasons: Mapping[str, Sequence[str]]) -> str:
     """Detectors with what speaks against each, on a line.
 
     >>> _listed({"knn": ("It takes noise for ID.",), "vim": ("It needs a head.",)})
     'knn (It takes noise for ID); vim (It needs a head)'
     """
-    told = {name: "; ".join(reason.rstrip(".") for reason in mine) for name, mine in reasons.items()}
-    return "; ".join(f"{name} ({reason})" if name else reason for name, reason in told.items())
+    told = {name: "; ".join(reason.rstrip(".") for reason in mine) for name, mine in list(reasons.items())[:SHOWN]}
+    more = [f"and {len(reasons) - SHOWN} more"] if len(reasons) > SHOWN else []
+    return "; ".join([*(f"{name} ({reason})" if name else reason for name, reason in told.items()), *more])
 
 
 def _advice(wrong: str, best: Ranked, current: str) -> str:
