@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from farfield.errors import InputError
 from farfield.outputs import Outputs
 from farfield.report import curves
 from farfield.report.model import Pool, headline, model
+from farfield.report.page import ASSETS, TITLES
 from test_benchmark import classifier, suite
 
 SCORES = st.lists(st.one_of(st.integers(-3, 3).map(float), st.floats(allow_nan=False)), min_size=1, max_size=40).map(np.array)
@@ -352,3 +354,10 @@ def test_a_run_cites_what_it_used(finished: tuple[Path, dict[str, Any]]) -> None
     keys = {line.split("{")[1].rstrip(",") for line in text.splitlines() if line.startswith("@")}
     expected = {"farfield", "hendrycks2017baseline", "sun2021react", "liu2020energy", "lee2018simple", "delong1988comparing", "clopper1934use"}
     assert keys == expected | {"obuchowski1997clustered", "bitterwolf2023ninco"}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_no_two_scripts_of_a_page_declare_one_name(name: str) -> None:
+    scripts = [(ASSETS / f"{script}.js").read_text("utf-8") for script in ("elements", "plots", name)]
+    declared = [found for text in scripts for found in re.findall(r"^(?:const|let|function|class) +(\w+)", text, re.MULTILINE)]
+    assert len(declared) > 20 and len(declared) == len(set(declared)), sorted({one for one in declared if declared.count(one) > 1})

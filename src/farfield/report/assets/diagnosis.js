@@ -1,9 +1,6 @@
 // The page of a diagnosis, and, of the ranking alone, that of a recommendation.
 
 const content = JSON.parse(byId("content").textContent);
-const SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"];
-const OUTLINES = { circle: "M6,1.5a4.5,4.5 0 1,0 .01,0Z", square: "M2,2h8v8h-8Z", "triangle-up": "M6,1L11,10.5H1Z", diamond: "M6,.5L11,6L6,11.5L1,6Z", cross: "M4.3,1h3.4v3.3H11v3.4H7.7V11H4.3V7.7H1V4.3h3.3Z", "triangle-down": "M1,1.5H11L6,11Z", "triangle-right": "M1.5,1L11,6L1.5,11Z", "triangle-left": "M10.5,1L1,6L10.5,11Z" };
-const COLOURS = 8; // in the style, as --s1 to --s8
 const OPEN = ["issue", "tip"]; // what there is something to do about
 const TITLE = 210; // pixels of an axis's title; the text below the plot has the whole of it
 const TALL = 190; // and of one that stands upright
@@ -43,8 +40,6 @@ function command(text) {
 
 // --- the plot of what was seen -------------------------------------------------------------------------------------------------------------
 
-const look = (s) => ({ colour: `var(--s${1 + (s % COLOURS)})`, shape: SHAPES[(s + 3 * Math.floor(s / COLOURS)) % SHAPES.length] });
-
 // Names of a scale are told apart even where two categories are called the same.
 function distinct(names) {
   const met = new Map();
@@ -54,15 +49,7 @@ function distinct(names) {
   });
 }
 
-function swatch(s, kind) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const path = made.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-  made.setAttribute("viewBox", "0 0 12 12");
-  made.setAttribute("aria-hidden", "true");
-  path.setAttribute("d", OUTLINES[kind === "bars" || kind === "histogram" ? "square" : look(s).shape]);
-  path.style.fill = look(s).colour;
-  return made;
-}
+const swatch = (s, kind) => swatchOf({ colour: dress(s).colour, shape: kind === "bars" || kind === "histogram" ? "square" : dress(s).shape });
 
 const legend = ({ series, kind }) => (series.some((one) => one.name) ? el("ul", { class: "legend" }, series.map(({ name }, s) => el("li", {}, swatch(s, kind), el("bdi", {}, name)))) : null);
 
@@ -75,7 +62,7 @@ function pointsOf({ series, kind }, xs, stops) {
   const some = kind === "points" && series.some((one) => stops.some((at) => around(one, at)));
   return series.flatMap((one, s) => stops.map((at, i) => {
     const ends = around(one, at) ? { low: one.low[at], high: one.high[at] } : {};
-    return { i, s: String(s), x: xs[at], y: one.y[at], size: some && !around(one, at) ? 16 : 46, ...look(s), ...ends };
+    return { i, s: String(s), x: xs[at], y: one.y[at], size: some && !around(one, at) ? 16 : 46, ...dress(s), ...ends };
   })).reverse().filter((point) => known(point.y) && known(point.x));
 }
 
@@ -113,13 +100,13 @@ function bins(evidence, edges) {
   const { series } = evidence;
   const x = { type: "quantitative", title: evidence.x_title, scale: { domain: [edges[0], edges[edges.length - 1]], nice: false, zero: false }, axis: { format: ".4~g", titleLimit: TITLE } };
   const y = { type: "quantitative", title: evidence.y_title, axis: { format: ".3~r", titleLimit: TALL } };
-  const values = series.flatMap((one, s) => one.y.map((height, i) => ({ i, s: String(s), from: edges[i], to: edges[i + 1], middle: (edges[i] + edges[i + 1]) / 2, y: height, ...look(s) })));
-  const closed = series.map((one, s) => ({ i: -2, s: String(s), from: edges[edges.length - 1], to: edges[edges.length - 1], y: one.y[one.y.length - 1], ...look(s) })); // so that the last step is drawn
+  const values = series.flatMap((one, s) => one.y.map((height, i) => ({ i, s: String(s), from: edges[i], to: edges[i + 1], middle: (edges[i] + edges[i + 1]) / 2, y: height, ...dress(s) })));
+  const closed = series.map((one, s) => ({ i: -2, s: String(s), from: edges[edges.length - 1], to: edges[edges.length - 1], y: one.y[one.y.length - 1], ...dress(s) })); // so that the last step is drawn
   const limit = known(evidence.limit) && evidence.limit >= edges[0] && evidence.limit <= edges[edges.length - 1] ? limitOf(evidence, "x") : [];
   return {
     data: { values: [...values, ...closed] },
     layer: [
-      { transform: [{ filter: "datum.s === '0'" }], mark: { type: "rect", fill: look(0).colour, fillOpacity: 0.45 }, encoding: { x: { ...x, field: "from" }, x2: { field: "to" }, y: { ...y, field: "y" }, y2: { datum: 0 } } },
+      { transform: [{ filter: "datum.s === '0'" }], mark: { type: "rect", fill: dress(0).colour, fillOpacity: 0.45 }, encoding: { x: { ...x, field: "from" }, x2: { field: "to" }, y: { ...y, field: "y" }, y2: { datum: 0 } } },
       { transform: [{ filter: "datum.s !== '0'" }], mark: { type: "line", interpolate: "step-after", strokeWidth: 2 }, encoding: { x: { ...x, field: "from" }, y: { ...y, field: "y" }, detail: { field: "s" }, order: { field: "i", type: "quantitative" }, stroke: { field: "colour", type: "nominal", scale: null } } },
       at({ mark: { type: "rule", stroke: "currentColor" }, encoding: { x: { ...x, field: "middle" } } }),
       ...limit,
