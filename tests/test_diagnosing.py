@@ -283,7 +283,7 @@ class Asked(Stage):
 def test_what_full_scale_trains():
     stage = Asked()
     diagnosing.network(stage, "cross-entropy")
-    assert stage.said == {"network": "zoo:openood-resnet18-imagenet200"}
+    assert stage.said == {"network": "zoo:openood-imagenet200-s0"}
     for row in (*diagnosing.AUGMENTATIONS, *diagnosing.TECHNIQUES):
         diagnosing.network(stage, row)
         assert stage.said["source"] == "timm:resnet18" and stage.said["suite"] == "openood-v1.5-imagenet200" and stage.said["options"] == {}
