@@ -3,8 +3,9 @@
 from farfield.diagnose.base import Case, Check, Evidence, Finding, Reference, Series, Shown
 from farfield.diagnose.case import Work, gather
 from farfield.diagnose.checks import CHECKS
+from farfield.diagnose.commands import Trial
 from farfield.diagnose.examine import Diagnosis, diagnose, known, plain
-from farfield.diagnose.prescription import BOUND, TRIED, Fix, Remedy, Trial, fix, prescribe
+from farfield.diagnose.prescription import BOUND, TRIED, Fix, Remedy, fix, prescribe
 
 __all__ = [
     "BOUND",

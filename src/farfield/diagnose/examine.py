@@ -16,7 +16,8 @@ from farfield import metrics
 from farfield.diagnose.base import ORDER, Case, Check, Finding
 from farfield.diagnose.case import Work
 from farfield.diagnose.checks import CHECKS
-from farfield.diagnose.prescription import Remedy, Trial
+from farfield.diagnose.commands import Trial
+from farfield.diagnose.prescription import Remedy
 from farfield.errors import InputError, nearest
 
 SIDE = 96  # pixels of a picture in a report

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from farfield.classifier import Classifier
 from farfield.collect import collect
 from farfield.detectors.compose import calibrated, fit_taps_of, fitted
 from farfield.diagnose.case import Work
+from farfield.diagnose.commands import Trial
 from farfield.errors import InputError
 from farfield.identity import hash_of
 from farfield.outputs import Outputs
@@ -75,67 +75,6 @@ class Remedy:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What trying the remedies that train needs.
-
-    Args:
-        names: which to try, of `TRIED`.
-        source: what the classifier was built from, see `classifier.sources.source_of`.
-        data: what it is trained on.
-        model: what a person calls it.
-        given: the options that say which data these are, for the commands.
-        options: how the classifier and its data were read, such as `--preprocess`, for the commands too.
-    """
-
-    names: Sequence[str]
-    source: str
-    data: recipes.TrainingData
-    model: str
-    given: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def detecting(self, detector: str, calibrates: bool = False) -> str:
-        """The command that gives a person this detector; of the data held out where it calibrates, which `fit` refuses of others."""
-        if "--suite" in self.given:
-            words = ["bench", *_words(self.given), "--model", self.model, "--detector", detector]
-        else:
-            mine = {"--id-train" if option == "--id-train" else "--id-cal": value for option, value in self.given.items()}
-            data = _words({option: value for option, value in mine.items() if option == "--id-train" or calibrates})
-            words = ["fit", "--model", self.model, *data, "--detector", detector, "--out", f"{slug(detector)}.safetensors"]
-        return shlex.join(["farfield", *words, *_words(self.options)])
-
-    def filled(self, command: str) -> str:
-        """A command of a check with what is known put in for its capitals: MODEL, TRAIN and HELD_OUT."""
-        suite = self.given.get("--suite")
-        held = next((value for option, value in self.given.items() if option in ("--id-test", "--id-cal")), None)
-        train = self.given.get("--id-train") or suite
-        if suite is not None and command.startswith(("farfield recommend", "farfield diagnose")):
-            command = re.sub("--id-train TRAIN --id-(cal|test) HELD_OUT", f"--suite {suite}", command)
-        known = {"MODEL": self.model, "TRAIN": None if suite and "--id-train TRAIN" in command else train, "HELD_OUT": held}
-        words = [shlex.quote(value) if (value := known.get(word)) else word for word in command.split(" ")]
-        return " ".join([*words, *(shlex.join(pair) for pair in self.options.items() if pair[0] not in words)]) if command else ""
-
-    def training(self, *words: str) -> str:
-        """The command that trains this classifier, by the words that say how."""
-        data = self.data.told.get("data")
-        options = {option: value for option, value in self.options.items() if option != "--weights" or words[0] != "train"}
-        return shlex.join(["farfield", *words, "--data", str(data or "DIR"), "--out", "NEW", *_words(options)])
-
-
-def _words(options: Mapping[str, str]) -> list[str]:
-    return [word for pair in options.items() for word in pair]
-
-
-def slug(text: str) -> str:
-    """A text as the name of a file.
-
-    >>> slug("react:q=90+energy")
-    'react-q-90-energy'
-    """
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
 
 
 def prescribe(work: Work, trial: Trial) -> list[Remedy]:
@@ -289,9 +228,8 @@ def _trained(work: Work, remedy: Remedy, after: Comparison, test: Outputs, secon
     detector = current if current in after.pieces else "mos" if "mos" in after.pieces else best
     measured = _measured(work, remedy, after, detector)
     former = work.case.recommendation.best
-    both = {kind for kind, _ in after.pieces[best]} & {
-        kind for kind, _ in work.comparison.pieces[former]
-    }  # a grouped head has no classes to leave out
+    # a grouped head has no classes to leave out
+    both = {kind for kind, _ in after.pieces[best]} & {kind for kind, _ in work.comparison.pieces[former]}
     old, new = figure(work.comparison.whole(former, both)), figure(after.whole(best, both))
     note = (
         f"Tried in {seconds:.0f} s, with `{detector}`. The best detector has {100 * new.auroc:.1f} after it (`{best}`), {100 * old.auroc:.1f} before."
