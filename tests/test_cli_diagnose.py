@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 import farfield as ff
-import small
+import six_classes
 from farfield import cli
 from farfield.data.images import Images
 from farfield.data.transforms import Normalize
 from farfield.diagnose import CHECKS
 
 Said = tuple[int, str, str]
-MODEL = "python:small:classifier"
+MODEL = "python:six_classes:classifier"
 MINE = ("--id-train", "train", "--id-test", "held")
 
 
@@ -34,9 +34,9 @@ def as_folder(images: Images, place: Path, labelled: bool = True) -> None:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("photos")
-    as_folder(small.pictures("train", 240, 0), place / "train")
-    as_folder(small.pictures("held", 120, 1), place / "held")
-    as_folder(small.pictures("other", 40, 5), place / "birds", labelled=False)
+    as_folder(six_classes.pictures("train", 240, 0), place / "train")
+    as_folder(six_classes.pictures("held", 120, 1), place / "held")
+    as_folder(six_classes.pictures("other", 40, 5), place / "birds", labelled=False)
     return place
 
 
@@ -89,7 +89,7 @@ def test_a_diagnosis_has_every_check_and_says_by_its_status_whether_an_issue_sta
 
 
 def test_a_picture_that_cannot_be_read_is_told_once(typed: Callable[..., Said], photos: Path) -> None:
-    as_folder(small.pictures("train", 60, 0), photos / "torn")
+    as_folder(six_classes.pictures("train", 60, 0), photos / "torn")
     (photos / "torn" / "class 0" / "zz.png").write_bytes(b"torn")
     status, _, err = typed("diagnose", MODEL, "--id-train", "torn", "--id-test", "held", "--pictures", "60", "--detector", "msp", "--out", "t")
     assert status in (0, 3) and " ".join(err.split()).count("1 of 61 pictures of train cannot be read") == 1, err
@@ -106,7 +106,7 @@ def test_fix_does_what_helps_and_says_what_changed(typed: Callable[..., Said], p
     status, _, err = typed("diagnose", MODEL, *MINE, "--fix", "--pictures", "80", "--out", "f", "--detector", "residual")
     assert status in (0, 3) and "another detector" in err and "before" in err
     made = ff.load(photos / "f" / "detector.safetensors")
-    outputs = ff.collect(small.classifier(), small.pictures("held", 120, 1))
+    outputs = ff.collect(six_classes.classifier(), six_classes.pictures("held", 120, 1))
     assert torch.isfinite(made(outputs)).all()
     told = json.loads((photos / "f" / "diagnosis.json").read_text("utf-8"))
     tried = {one["name"]: one["tried"] for one in told["remedies"]}
@@ -139,9 +139,9 @@ def test_fix_does_what_helps_and_says_what_changed(typed: Callable[..., Said], p
 )
 def test_bad_input_is_one_sentence(typed: Callable[..., Said], photos: Path, arguments: tuple[str, ...], says: str) -> None:
     if not (photos / "three").exists():
-        as_folder(small.pictures("three", 120, 2).only(torch.tensor([0, 1, 2])), photos / "three")
+        as_folder(six_classes.pictures("three", 120, 2).only(torch.tensor([0, 1, 2])), photos / "three")
         (photos / "names.txt").write_text("\n".join(f"class {label}" for label in range(6)), "utf-8")
-        as_folder(Images("one", small.pictures("one", 40, 2).images, torch.zeros(40, dtype=torch.int64)), photos / "one")
+        as_folder(Images("one", six_classes.pictures("one", 40, 2).images, torch.zeros(40, dtype=torch.int64)), photos / "one")
     status, out, err = typed(*arguments)
     assert status == 2 and out == "" and "Traceback" not in err
     assert says in " ".join(err.split())
@@ -154,7 +154,7 @@ def single() -> ff.Classifier:
 
 
 def test_a_classifier_of_one_class_has_detectors_of_features_alone(typed: Callable[..., Said], photos: Path) -> None:
-    as_folder(Images("one", small.pictures("one", 40, 2).images, torch.zeros(40, dtype=torch.int64)), photos / "single")
+    as_folder(Images("one", six_classes.pictures("one", 40, 2).images, torch.zeros(40, dtype=torch.int64)), photos / "single")
     status, _, err = typed("diagnose", "python:test_cli_diagnose:single", "--id-train", "single", "--id-test", "single", "--out", "s")
     assert status in (0, 3), err
     told = json.loads((photos / "s" / "diagnosis.json").read_text("utf-8"))

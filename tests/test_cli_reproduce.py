@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,17 @@ def made_up(name: str, wrong: str = "", paper: bool = True) -> Experiment:
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
+def known() -> Iterator[dict[str, Experiment]]:
     """Made-up experiments alone, one of which lacks something."""
     made = {
         one.name: one for one in (made_up("first"), made_up("second", "The weights of ours are not there. Get them."), made_up("third", paper=False))
     }
-    for name in list(EXPERIMENTS):
-        monkeypatch.delitem(EXPERIMENTS, name)
-    for name, one in made.items():
-        monkeypatch.setitem(EXPERIMENTS, name, one)
-    return made
+    whole = dict(EXPERIMENTS)
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(made)
+    yield made
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(whole)  # in their order, which pages have
 
 
 # --- what it says ---------------------------------------------------------------------------------------------------------------------------

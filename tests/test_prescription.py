@@ -23,7 +23,7 @@ from farfield.diagnose import Remedy, Trial, Work, fix, gather, prescribe
 from farfield.diagnose.prescription import _trained, accuracy_change
 from farfield.errors import InputError
 from farfield.outputs import Outputs
-from small import classifier, pictures
+from six_classes import classifier, pictures
 
 NAMES = ("msp", "maxlogit", "knn:k=3", "temperature", "mahalanobis", "relative-mahalanobis")
 

@@ -27,7 +27,7 @@ from farfield.detectors import CATALOGUE, parse
 from farfield.errors import InputError
 from farfield.metrics import Linked, placements
 from farfield.outputs import Head, Outputs
-from small import classifier, pictures
+from six_classes import classifier, pictures
 
 NAMES = ("msp", "maxlogit", "mahalanobis", "knn:k=3", "temperature")
 

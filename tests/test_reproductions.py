@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ def script() -> Any:
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
+def known() -> Iterator[dict[str, Experiment]]:
     """Made-up experiments alone, one of which lacks something."""
     made = {one.name: one for one in (made_up("first"), made_up("second", "The weights of ours are not there. Get them."))}
-    for name in list(EXPERIMENTS):
-        monkeypatch.delitem(EXPERIMENTS, name)
-    for name, one in made.items():
-        monkeypatch.setitem(EXPERIMENTS, name, one)
-    return made
+    whole = dict(EXPERIMENTS)
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(made)
+    yield made
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(whole)  # in their order, which pages have
 
 
 def test_results_are_written_for_all_that_ran_and_the_others_are_named(
