@@ -27,13 +27,14 @@ def script() -> Any:
 
 
 @pytest.fixture
-def known() -> Iterator[dict[str, Experiment]]:
+def known(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Experiment]]:
     """Made-up experiments alone, one of which lacks something."""
     made = {one.name: one for one in (made_up("first"), made_up("second", "The weights of ours are not there. Get them."))}
     whole = dict(EXPERIMENTS)
     EXPERIMENTS.clear()
     EXPERIMENTS.update(made)
     yield made
+    monkeypatch.undo()  # what a test has put among these
     EXPERIMENTS.clear()
     EXPERIMENTS.update(whole)  # in their order, which pages have
 
