@@ -293,7 +293,8 @@ and by the worst of the four sets; ± is the 95 % interval of the mean over clas
 best detector of each set by itself against one that was taken without the kind of pseudo-OOD that is like that set (noise, for the noise). *More than `recommend`*: paired by classifier; where ± is
 larger than the figure, the two are not told apart."""
 GAINS = """*Predicted* is the gain in mean AUROC that `farfield diagnose --try` measures on held-out ID pictures and pseudo-OOD, against `msp` on the classifier as it is (`mos`, where it is grouped; here the panel is among the detectors to choose from); *actual* is
-the gain on the benchmark's near and far sets. The interval of photographs counts their two sources."""
+the gain on the benchmark's near and far sets. The predicted interval of another detector is for the best of so many (Bonferroni); that of photographs counts their two
+sources."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
