@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from farfield.diagnose.base import ORDER
-from farfield.report.page import assembled
 from farfield.report.recommendation import (
     NONE,
-    cleaned,
     content,
     facts,
     fenced,
@@ -20,12 +18,13 @@ from farfield.report.recommendation import (
     number,
     of_share,
     points,
+    put_all,
     ranking_lines,
     shown,
     table_lines,
     verdict,
 )
-from farfield.report.render import Value, put_text, to_json
+from farfield.report.render import Value
 
 OPEN = ("issue", "tip")  # what there is something to do about
 COSTS = ("free", "seconds", "minutes", "hours")
@@ -44,13 +43,8 @@ def write_diagnosis(value: Value, folder: str | Path) -> list[Path]:
     Raises:
         InputError: when a file cannot be written.
     """
-    folder, value = Path(folder), finite(value)
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        put_text(folder / "diagnosis.json", to_json(value) + "\n"),
-        put_text(folder / "diagnosis.md", to_markdown(value)),
-        put_text(folder / "diagnosis.html", assembled(cleaned(page_content(value)), "diagnosis")),
-    ]
+    value = finite(value)
+    return put_all(Path(folder), "diagnosis", value, to_markdown(value), page_content(value))
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------------------------------

@@ -28,12 +28,17 @@ def write_recommendation(plain: Value, folder: str | Path) -> list[Path]:
     Raises:
         InputError: when a file cannot be written.
     """
-    folder, plain = Path(folder), finite(plain)
+    plain = finite(plain)
+    return put_all(Path(folder), "recommendation", plain, to_markdown(plain), page_content(plain))
+
+
+def put_all(folder: Path, name: str, value: Value, text: str, content: Value) -> list[Path]:
+    """Writes a value as JSON, its Markdown, and its page, which recommendations and diagnoses share; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        put_text(folder / "recommendation.json", to_json(plain) + "\n"),
-        put_text(folder / "recommendation.md", to_markdown(plain)),
-        put_text(folder / "recommendation.html", assembled(cleaned(page_content(plain)), "diagnosis")),
+        put_text(folder / f"{name}.json", to_json(value) + "\n"),
+        put_text(folder / f"{name}.md", text),
+        put_text(folder / f"{name}.html", assembled(cleaned(content), "diagnosis")),
     ]
 
 
@@ -132,7 +137,7 @@ def notes(plain: Value) -> list[str]:
     parts = [f"{group} ({', '.join(kinds)})" for group, kinds in groups.items() if kinds]
     return [
         "Figures are AUROC in %, with 95 % intervals, on pseudo-OOD that is made of held-out ID pictures; no OOD data was used.",
-        f"The mean is of {' and '.join(parts)}{', half each' if len(parts) > 1 else ''}; its intervals are wide rather than narrow.",
+        f"The mean is of {' and '.join(parts)}{', half each' if len(parts) > 1 else ''}; its intervals go by picture, since all sets are made of the same ones.",
         "Behind the first: by how many points the mean is below the first one's, on the same pictures; where the interval holds 0 the two are not told apart.",
         f"A family of noise is failed when more than {100 * FAILED:.0f} % of it is taken for ID where 95 % of ID is kept.",
     ]
