@@ -34,7 +34,6 @@ from farfield.store import Failure
 from farfield.training.draws import Draws
 from farfield.training.pictures import jigsaw, reorder_channels
 
-PICTURES = ("mixup", "jigsaw", "channels")
 TILES = 4  # of a side of a jigsaw
 EACH = 100  # pictures of a family of noise
 BLOCK = 64  # pictures that are mixed at once

@@ -319,13 +319,6 @@ def _everywhere(figure: str, sign: int) -> Callable[[Cells], float]:
     return least
 
 
-def _trend(cells: Cells, figure: str) -> float:
-    """MOS's average at the last of five over that at the first."""
-    names = cells.names(0) if "MSP" in cells.names(1) else cells.names(1)
-    where = (lambda name: (name, "MOS")) if "MSP" in cells.names(1) else (lambda name: ("MOS", name))
-    return cells[(*where(names[-1]), "average", figure)] - cells[(*where(names[0]), "average", figure)]
-
-
 WITH_ACCURACY = {**FIGURES, "accuracy": "ID accuracy"}
 EXPERIMENTS = (
     Experiment(
